@@ -1,0 +1,466 @@
+//! What can go wrong, sorted by whose fault it is and what to do about it.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something did not happen.
+///
+/// Every variant can be cloned and compared, so that one reason can be given to everybody who waits for it. `Display` is
+/// one line: what happened, where, and what to do about it where that is known.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// The broker closed the connection [§1.4.2.10].
+    #[error("{endpoint} closed the connection: {reason}")]
+    ConnectionClosedByBroker {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// What it said.
+        reason: CloseReason,
+    },
+    /// This program closed the connection.
+    #[error("the connection was closed by this program: {code} {text}")]
+    ConnectionClosedByClient {
+        /// The reply code that was sent.
+        code: u16,
+        /// The reply text that was sent.
+        text: Arc<str>,
+    },
+    /// The broker closed the channel [§1.5.2.5].
+    #[error("channel {channel} was closed by the broker: {reason}")]
+    ChannelClosedByBroker {
+        /// The channel's number.
+        channel: u16,
+        /// What it said.
+        reason: CloseReason,
+    },
+    /// This program closed the channel.
+    #[error("channel {channel} was closed by this program: {code} {text}")]
+    ChannelClosedByClient {
+        /// The channel's number.
+        channel: u16,
+        /// The reply code that was sent.
+        code: u16,
+        /// The reply text that was sent.
+        text: Arc<str>,
+    },
+
+    /// No address of any endpoint could be connected to.
+    #[error("cannot connect to {endpoint} ({}): {}", tried(.attempts.len()), causes(.attempts))]
+    CannotConnect {
+        /// `host:port`, as it was asked for.
+        endpoint: Arc<str>,
+        /// Every address that was tried, in order.
+        attempts: Arc<[Attempt]>,
+    },
+    /// The peer does not speak AMQP 0-9-1.
+    #[error("{endpoint} {what}")]
+    IncompatibleProtocol {
+        /// `host:port` of the peer.
+        endpoint: Arc<str>,
+        /// What it did instead.
+        what: Arc<str>,
+    },
+    /// The broker refused the login, or hung up where brokers do that because of a bad login.
+    #[error("login refused for user \"{user}\" with {mechanism} at {endpoint}{} - check user and password (guest may log in from localhost only)", said(.reason))]
+    AuthenticationRefused {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The user that was presented.
+        user: Arc<str>,
+        /// The SASL mechanism.
+        mechanism: Arc<str>,
+        /// The broker's words, where it gave any.
+        reason: Option<CloseReason>,
+    },
+    /// The broker does not offer the SASL mechanism of these credentials; nothing was presented.
+    #[error("{endpoint} does not offer the SASL mechanism {wanted}, only: {offered}")]
+    MechanismNotOffered {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// What the credentials need.
+        wanted: Arc<str>,
+        /// What the broker offers, separated by spaces.
+        offered: Arc<str>,
+    },
+    /// The broker refused the virtual host, or hung up where brokers do that because of it.
+    #[error("access to vhost \"{vhost}\" at {endpoint} refused{} - in a URL the vhost \"/\" is written %2F", said(.reason))]
+    AccessRefused {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The virtual host that was asked for.
+        vhost: Arc<str>,
+        /// The broker's words, where it gave any.
+        reason: Option<CloseReason>,
+    },
+    /// The program closed the connection before it was open.
+    #[error("the connection to {endpoint} was closed by this program before it was open")]
+    OpenAborted {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+    },
+    /// The network connection broke.
+    #[error("the connection to {endpoint} was lost: {cause}")]
+    StreamLost {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// What the operating system said.
+        cause: IoError,
+    },
+    /// Nothing was heard from the broker for two heartbeat intervals.
+    #[error("nothing heard from {endpoint} for {} s, two heartbeat intervals: the connection is dead", .silence.as_secs())]
+    HeartbeatTimeout {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// How long it was silent.
+        silence: Duration,
+    },
+    /// The broker blocked publishers for longer than `blocked_connection_timeout`.
+    #[error("{endpoint} blocked the connection for more than {} s: {reason}", .after.as_secs_f32())]
+    BlockedTimeout {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The broker's words.
+        reason: Arc<str>,
+        /// The limit.
+        after: Duration,
+    },
+    /// The broker broke the protocol; the connection was closed with the violation's reply code.
+    #[error("{endpoint} broke the protocol: {violation}")]
+    Protocol {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The rule that was broken.
+        violation: Violation,
+    },
+    /// Something did not happen in time.
+    #[error("{what} took longer than {} s{}", .after.as_secs_f32(), .stage.hint())]
+    Timeout {
+        /// What was waited for.
+        stage: Stage,
+        /// The same in words, with its place.
+        what: Arc<str>,
+        /// The limit.
+        after: Duration,
+    },
+
+    /// The program asked for something that cannot be sent. Nothing was sent, and the channel is unharmed.
+    #[error("{0}; nothing was sent")]
+    Invalid(Invalid),
+    /// All channel numbers that the broker allows are in use.
+    #[error("no free channel: all {limit} that {endpoint} allows are open")]
+    NoFreeChannels {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The negotiated number of channels.
+        limit: u16,
+    },
+    /// The connection is not open yet.
+    #[error("the connection is not open yet: wait for its open callback; nothing was sent")]
+    NotOpen,
+    /// The outbound buffer is full; nothing was sent.
+    #[error("the outbound buffer holds {held} octets, its hard limit is {limit}: the broker does not read fast enough; nothing was sent")]
+    OutboundFull {
+        /// Octets that wait to be written.
+        held: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A message is larger than `max_message_size`. Reject it with its delivery tag, without requeue, to be rid of it.
+    #[error("message {delivery_tag} on channel {channel} has {size} octets, the limit is {limit}")]
+    MessageTooLarge {
+        /// The channel's number.
+        channel: u16,
+        /// The broker's number for the delivery; 0 for a returned message.
+        delivery_tag: u64,
+        /// Octets in the body, as announced.
+        size: u64,
+        /// The limit in octets.
+        limit: u64,
+    },
+    /// The delivery tag belongs to an earlier connection; nothing was sent.
+    #[error("delivery tag {tag} belongs to an earlier channel or connection; nothing was sent")]
+    StaleDeliveryTag {
+        /// The broker's number for the delivery.
+        tag: u64,
+    },
+    /// A callback returned an error.
+    #[error("a callback failed: {0}")]
+    Callback(CallbackError),
+    /// A callback panicked; its channel was closed.
+    #[error("channel {channel} was closed because a callback panicked")]
+    Panicked {
+        /// The channel whose callback it was; 0 for the connection's.
+        channel: u16,
+    },
+    /// The loop is gone: nobody can serve this any more.
+    #[error("the loop that served this connection is gone")]
+    LoopGone,
+    /// An operating-system call of the loop itself failed.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was attempted.
+        what: Arc<str>,
+        /// What the operating system said.
+        cause: IoError,
+    },
+    /// The poller that was asked for does not exist on this system.
+    #[error("there is no poller \"{wanted}\" here; available: {available}")]
+    NoSuchPoller {
+        /// What was asked for.
+        wanted: Arc<str>,
+        /// What there is, separated by commas.
+        available: Arc<str>,
+    },
+    /// A parameter has a value that it cannot have.
+    #[error("{name}: {problem}")]
+    BadParameter {
+        /// The parameter's name.
+        name: &'static str,
+        /// What is wrong with its value. Never the value of a secret.
+        problem: Arc<str>,
+    },
+}
+
+/// The broker's words when it closes a connection or a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseReason {
+    /// The reply code [§1.1], 404 for example.
+    pub code: u16,
+    /// The reply text.
+    pub text: Arc<str>,
+    /// Class and method that it was about; zeros where it was about none.
+    pub method: (u16, u16),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // RabbitMQ repeats the method in its text.
+        write!(f, "{} {}", self.code, self.text)
+    }
+}
+
+/// An address that could not be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// `address:port`, or `host:port` where the name could not be resolved.
+    pub address: Arc<str>,
+    /// What the operating system said.
+    pub cause: IoError,
+}
+
+/// Kind and words of an [`io::Error`], which itself can be neither cloned nor compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoError {
+    /// The kind.
+    pub kind: io::ErrorKind,
+    /// The words.
+    pub text: Arc<str>,
+}
+
+impl From<io::Error> for IoError {
+    fn from(error: io::Error) -> Self {
+        Self { kind: error.kind(), text: error.to_string().into() }
+    }
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What a program asked for that cannot be put on the wire.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A short string holds at most 255 octets [§4.2.5.3].
+    #[error("a name of {0} octets is longer than 255")]
+    NameTooLong(usize),
+    /// The properties do not fit into one frame.
+    #[error("properties of {length} octets do not fit into a frame, the limit is {limit}")]
+    PropertiesTooLarge {
+        /// Octets.
+        length: usize,
+        /// Octets.
+        limit: usize,
+    },
+    /// A method's arguments do not fit into one frame.
+    #[error("arguments of {length} octets do not fit into a frame, the limit is {limit}")]
+    ArgumentsTooLarge {
+        /// Octets.
+        length: usize,
+        /// Octets.
+        limit: usize,
+    },
+    /// Tables and arrays may be nested 32 levels deep.
+    #[error("a table is nested more than 32 levels deep")]
+    TooDeep,
+    /// A long string, array or table holds less than 2^32 octets.
+    #[error("a value of {0} octets does not fit into 32 bits")]
+    ValueTooLong(usize),
+    /// RabbitMQ has no such thing, and would close the whole connection with 540.
+    #[error("RabbitMQ does not implement {0} and would close the connection")]
+    NotImplemented(&'static str),
+    /// The consumer tag is in use on this channel; the broker would close the whole connection with 530.
+    #[error("the consumer tag \"{0}\" is in use on this channel")]
+    DuplicateConsumerTag(Arc<str>),
+    /// A publish can only be answered in confirm mode.
+    #[error("the outcome of a publish is only known in confirm mode: call confirm_delivery first, or use send()")]
+    NotInConfirmMode,
+    /// RabbitMQ cannot read infinity or NaN in a table, and would close the whole connection with 541.
+    #[error("a table holds a number that is not finite")]
+    NotFinite,
+    /// The channel number is in use, 0, or over the negotiated limit.
+    #[error("channel number {0} is not free")]
+    ChannelNumber(u16),
+    /// A request without a reply cannot be waited for.
+    #[error("{0}")]
+    Other(&'static str),
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+/// A rule of the protocol that the peer broke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The reply code to close with; `None` where the specification says to hang up without another word [§4.2.3].
+    pub code: Option<u16>,
+    /// The rule.
+    pub what: &'static str,
+}
+
+impl Violation {
+    /// Bad frame end: the stream is out of step, nothing more can be said on it.
+    pub const fn fatal(what: &'static str) -> Self {
+        Self { code: None, what }
+    }
+    /// 501: a frame that cannot be decoded.
+    pub const fn frame(what: &'static str) -> Self {
+        Self { code: Some(501), what }
+    }
+    /// 502: a field with an illegal value.
+    pub const fn syntax(what: &'static str) -> Self {
+        Self { code: Some(502), what }
+    }
+    /// 503: a method out of turn.
+    pub const fn command(what: &'static str) -> Self {
+        Self { code: Some(503), what }
+    }
+    /// 504: a channel that is not open.
+    pub const fn channel(what: &'static str) -> Self {
+        Self { code: Some(504), what }
+    }
+    /// 505: a frame out of turn.
+    pub const fn unexpected(what: &'static str) -> Self {
+        Self { code: Some(505), what }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code {
+            Some(code) => write!(f, "{} ({code})", self.what),
+            None => f.write_str(self.what),
+        }
+    }
+}
+
+/// What a [timeout](Error::Timeout) was about.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Connecting: TCP, TLS and the AMQP handshake together (`stack_timeout`).
+    Connect,
+    /// A reply to a method (`rpc_timeout`). The channel stays in step.
+    Reply,
+    /// The broker's answer to Connection.Close.
+    Close,
+}
+
+impl Stage {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Connect => " - is this the AMQP port (5672, or 5671 with TLS)?",
+            Self::Reply => " - the broker may be blocked by an alarm",
+            Self::Close => "",
+        }
+    }
+}
+
+/// The error that a callback of the program returned.
+#[derive(Clone, Debug)]
+pub struct CallbackError(Arc<dyn std::error::Error + Send + Sync>);
+
+impl CallbackError {
+    /// The error itself.
+    pub fn inner(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+impl PartialEq for CallbackError {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Display for CallbackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error {
+    /// What a callback returned, as the loop's error. An [`Error`] stays what it is.
+    pub fn from_callback(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        match error.downcast::<Self>() {
+            Ok(ours) => *ours,
+            Err(other) => Self::Callback(CallbackError(other.into())),
+        }
+    }
+
+    /// The reply code, where the broker gave or was given one.
+    pub fn reply_code(&self) -> Option<u16> {
+        match self {
+            Self::ConnectionClosedByBroker { reason, .. } | Self::ChannelClosedByBroker { reason, .. } => {
+                Some(reason.code)
+            }
+            Self::AuthenticationRefused { reason, .. } | Self::AccessRefused { reason, .. } => {
+                reason.as_ref().map(|reason| reason.code)
+            }
+            Self::ConnectionClosedByClient { code, .. } | Self::ChannelClosedByClient { code, .. } => Some(*code),
+            Self::Protocol { violation, .. } => violation.code,
+            _ => None,
+        }
+    }
+}
+
+fn tried(addresses: usize) -> String {
+    match addresses {
+        1 => "1 address tried".into(),
+        n => format!("{n} addresses tried"),
+    }
+}
+
+fn causes(attempts: &[Attempt]) -> String {
+    let refused = attempts.iter().any(|attempt| attempt.cause.kind == io::ErrorKind::ConnectionRefused);
+    let mut text = match attempts {
+        [only] => only.cause.to_string(),
+        _ => attempts.iter().map(|a| format!("{}: {}", a.address, a.cause)).collect::<Vec<_>>().join("; "),
+    };
+    if refused {
+        text.push_str(" - is RabbitMQ running there?");
+    }
+    text
+}
+
+fn said(reason: &Option<CloseReason>) -> String {
+    reason.as_ref().map_or_else(|| ": it hung up without a word".into(), |reason| format!(" ({reason})"))
+}

@@ -1,0 +1,117 @@
+//! Octets that were read and not yet understood.
+
+/// Where the socket is read into and frames are cut in place.
+///
+/// It begins small, grows when a read fills it, and is [given back](Self::shrink) before its connection sleeps.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    octets: Vec<u8>,
+    start: usize,
+    end: usize,
+    filled: bool,
+}
+
+const SMALL: usize = 4 * 1024;
+/// Reads pay up to this size; larger ones only for a frame that needs it.
+const LARGE: usize = 128 * 1024;
+
+impl Inbox {
+    /// Room for the next read; never empty.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        } else if self.octets.len() - self.end < self.octets.len() / 2 {
+            self.octets.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let grown = LARGE.min(self.octets.len() * 4);
+        if self.octets.is_empty() {
+            self.octets.resize(SMALL, 0);
+        } else if self.filled && grown > self.octets.len() {
+            self.octets.resize(grown, 0);
+        } else if self.end == self.octets.len() {
+            // One frame that fills all there is: the frame cutter has checked its size against the negotiated limit.
+            self.octets.resize(self.octets.len() * 2, 0);
+        }
+        self.filled = false;
+        self.octets.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// `n` octets were read into [`space`](Self::space).
+    pub(crate) fn filled(&mut self, n: usize) {
+        self.end = (self.end + n).min(self.octets.len());
+        self.filled = self.end == self.octets.len();
+    }
+
+    /// Whether the last read left no room, so that there is probably more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.filled
+    }
+
+    pub(crate) fn unread(&self) -> &[u8] {
+        self.octets.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The next `n` unread octets, which are read by this.
+    pub(crate) fn take(&mut self, n: usize) -> &[u8] {
+        let from = self.start;
+        self.start = (self.start + n).min(self.end);
+        self.octets.get(from..self.start).unwrap_or_default()
+    }
+
+    /// Gives back what it grew; half a frame keeps what it needs.
+    pub(crate) fn shrink(&mut self) {
+        if self.start == self.end && self.octets.len() > SMALL {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(inbox: &mut Inbox, octets: &[u8]) {
+        for chunk in octets.chunks(1000) {
+            let space = inbox.space();
+            let n = chunk.len().min(space.len());
+            space[..n].copy_from_slice(&chunk[..n]);
+            inbox.filled(n);
+            if n < chunk.len() {
+                read(inbox, &chunk[n..]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_read_comes_out_in_order_however_it_is_taken() {
+        let octets: Vec<u8> = (0..300_000_u32).map(|n| (n * 31 % 251) as u8).collect();
+        let mut inbox = Inbox::default();
+        let mut out = Vec::new();
+        for (n, chunk) in octets.chunks(7001).enumerate() {
+            read(&mut inbox, chunk);
+            let take = inbox.unread().len() * (n % 4) / 3;
+            out.extend_from_slice(inbox.take(take));
+        }
+        let rest = inbox.unread().len();
+        out.extend_from_slice(inbox.take(rest));
+        assert!(out == octets);
+    }
+
+    #[test]
+    fn it_grows_when_reads_fill_it_and_is_given_back() {
+        let mut inbox = Inbox::default();
+        let mut sizes = vec![];
+        for _ in 0..6 {
+            let n = inbox.space().len();
+            sizes.push(n);
+            inbox.filled(n);
+            inbox.take(n);
+        }
+        assert_eq!(sizes, [4096, 16_384, 65_536, 131_072, 131_072, 131_072]);
+        inbox.shrink();
+        assert_eq!(inbox.octets.capacity(), 0);
+    }
+}

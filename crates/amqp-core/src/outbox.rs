@@ -1,0 +1,147 @@
+//! Octets that wait to be written.
+
+use bytes::Bytes;
+use std::{collections::VecDeque, io::IoSlice};
+
+/// Frames in the order of the calls that made them.
+///
+/// Nearly everything is in one buffer; a large body that its owner shared is only referred to.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    octets: Vec<u8>,
+    /// Bodies, each with the number of `octets` that go before it.
+    bodies: VecDeque<(usize, Bytes)>,
+    /// Octets of `octets` and of the first body that are written already.
+    written: (usize, usize),
+    /// Octets in `bodies`.
+    referred: usize,
+}
+
+/// An empty buffer larger than this is given back before the connection sleeps.
+const KEPT: usize = 1024;
+
+impl Outbox {
+    /// The buffer to encode into; only appending is allowed.
+    pub(crate) fn octets(&mut self) -> &mut Vec<u8> {
+        &mut self.octets
+    }
+
+    /// Puts a body behind what is in the buffer, without copying it.
+    pub(crate) fn refer(&mut self, body: Bytes) {
+        self.referred += body.len();
+        self.bodies.push_back((self.octets.len(), body));
+    }
+
+    /// Octets still to be written.
+    pub(crate) fn len(&self) -> usize {
+        self.octets.len() - self.written.0 + self.referred - self.written.1
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first octets to write, as few pieces as possible.
+    pub(crate) fn pieces<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let (mut at, mut skip) = self.written;
+        let mut count = 0;
+        let mut add = |piece: &'a [u8]| {
+            if piece.is_empty() {
+                return true;
+            }
+            let Some(place) = into.get_mut(count) else { return false };
+            *place = IoSlice::new(piece);
+            count += 1;
+            true
+        };
+        for (before, body) in &self.bodies {
+            let head = self.octets.get(at..*before).unwrap_or_default();
+            if !(add(head) && add(body.get(skip..).unwrap_or_default())) {
+                return count;
+            }
+            at = *before;
+            skip = 0;
+        }
+        add(self.octets.get(at..).unwrap_or_default());
+        count
+    }
+
+    /// The first `n` octets have been written. Bodies that are through are dropped here, so no lock may be held.
+    pub(crate) fn wrote(&mut self, mut n: usize) {
+        while let Some((before, body)) = self.bodies.front() {
+            let head = n.min(before - self.written.0);
+            self.written.0 += head;
+            n -= head;
+            let left = body.len() - self.written.1;
+            if self.written.0 < *before || n < left {
+                self.written.1 += n;
+                return;
+            }
+            n -= left;
+            self.referred -= body.len();
+            self.written.1 = 0;
+            self.bodies.pop_front();
+        }
+        self.written.0 += n;
+        if self.written.0 == self.octets.len() {
+            self.octets.clear();
+            self.written.0 = 0;
+        }
+    }
+
+    /// Gives back what an empty outbox holds.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() && self.octets.capacity() > KEPT {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes `n` octets at most, as a socket would.
+    fn write(outbox: &mut Outbox, n: usize, wire: &mut Vec<u8>) {
+        let mut pieces = [IoSlice::new(&[]); 3];
+        let count = outbox.pieces(&mut pieces);
+        let octets: Vec<u8> = pieces[..count].iter().flat_map(|piece| piece.to_vec()).take(n).collect();
+        wire.extend_from_slice(&octets);
+        outbox.wrote(octets.len());
+    }
+
+    #[test]
+    fn copied_and_referred_octets_leave_in_order_through_any_partial_write() {
+        for step in 1..40 {
+            let (mut outbox, mut wire) = (Outbox::default(), vec![]);
+            let mut expected = vec![];
+            for n in 0..20_u8 {
+                outbox.octets().extend_from_slice(&[n; 5]);
+                expected.extend_from_slice(&[n; 5]);
+                if n % 3 == 0 {
+                    outbox.refer(Bytes::from(vec![100 + n; 7]));
+                    expected.extend_from_slice(&[100 + n; 7]);
+                }
+                if n % 4 == 0 {
+                    write(&mut outbox, step, &mut wire);
+                }
+                assert_eq!(outbox.len(), expected.len() - wire.len());
+            }
+            while !outbox.is_empty() {
+                write(&mut outbox, step, &mut wire);
+            }
+            assert_eq!(wire, expected, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn an_empty_outbox_keeps_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.octets().resize(100_000, 0);
+        outbox.shrink();
+        assert_eq!(outbox.len(), 100_000);
+        outbox.wrote(100_000);
+        outbox.shrink();
+        assert_eq!(outbox.octets.capacity(), 0);
+    }
+}
