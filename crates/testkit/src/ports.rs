@@ -1,0 +1,58 @@
+//! Loopback ports that nobody uses.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::TcpListener;
+
+/// The ports of one node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) amqp: u16,
+    /// Where rabbitmqctl talks to the node.
+    pub(crate) distribution: u16,
+    pub(crate) epmd: u16,
+}
+
+impl Ports {
+    /// Free at this moment; somebody else may still be quicker.
+    pub(crate) fn free() -> io::Result<Self> {
+        let [amqp, distribution, epmd] = [bound()?, bound()?, bound()?];
+        Ok(Self { amqp: amqp.0, distribution: distribution.0, epmd: epmd.0 })
+    }
+}
+
+/// One free port.
+pub(crate) fn free() -> io::Result<u16> {
+    bound().map(|(port, _)| port)
+}
+
+/// A port, and the listener that keeps it from being handed out twice.
+///
+/// It is not left to the system, whose choice lies among the ports of outgoing connections: a client that calls again and again
+/// for a node that is down would in the end be given the node's port as its own, and be connected to itself.
+fn bound() -> io::Result<(u16, TcpListener)> {
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for _ in 0..100 {
+        let port = FIRST + (RandomState::new().hash_one(()) % COUNT) as u16;
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(listener) => return Ok((port, listener)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+const FIRST: u16 = 20_000;
+const COUNT: u64 = 12_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_three_different_ports_outside_the_ephemeral_range() {
+        let Ports { amqp, distribution, epmd } = Ports::free().unwrap();
+        assert!(amqp != distribution && distribution != epmd && amqp != epmd);
+        assert!([amqp, distribution, epmd].iter().all(|port| (20_000..32_000).contains(port)));
+    }
+}
