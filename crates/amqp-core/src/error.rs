@@ -161,7 +161,9 @@ pub enum Error {
     #[error("the connection is not open yet: wait for its open callback; nothing was sent")]
     NotOpen,
     /// The outbound buffer is full; nothing was sent.
-    #[error("the outbound buffer holds {held} octets, its hard limit is {limit}: the broker does not read fast enough; nothing was sent")]
+    #[error(
+        "the outbound buffer holds {held} octets, its hard limit is {limit}: the broker does not read fast enough; nothing was sent"
+    )]
     OutboundFull {
         /// Octets that wait to be written.
         held: usize,

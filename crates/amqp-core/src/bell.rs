@@ -1,0 +1,147 @@
+//! How other threads, and callbacks, reach the loop: a list of what is new, and one wake-up while it sleeps.
+
+use crate::{
+    connection::OnOpen,
+    reply::Job,
+    shared::Shared,
+    timer::{TimeoutId, Timers},
+};
+use slab::Slab;
+use std::{
+    collections::VecDeque,
+    io, mem,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+    time::Duration,
+};
+
+/// What a loop and everybody who knows it share.
+///
+/// Its lock is never held together with a connection's. The waker is called with neither held, and at most once
+/// until the loop is awake.
+pub(crate) struct Bell<S: 'static>(Mutex<News<S>>);
+
+/// What has happened since the loop last looked.
+pub(crate) struct News<S: 'static> {
+    /// Connections with something to write or to do.
+    pub(crate) ready: VecDeque<usize>,
+    pub(crate) posts: VecDeque<Job<S>>,
+    pub(crate) connects: VecDeque<(Arc<Shared<S>>, OnOpen<S>)>,
+    pub(crate) resolved: VecDeque<(usize, io::Result<Vec<SocketAddr>>)>,
+    pub(crate) timers: Timers<Job<S>>,
+    pub(crate) stop: bool,
+    numbers: Slab<()>,
+    sleeper: Option<Waker>,
+    gone: bool,
+}
+
+impl<S: 'static> Bell<S> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(News {
+            ready: VecDeque::new(),
+            posts: VecDeque::new(),
+            connects: VecDeque::new(),
+            resolved: VecDeque::new(),
+            timers: Timers::new(),
+            stop: false,
+            numbers: Slab::new(),
+            sleeper: None,
+            gone: false,
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, News<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One change under the lock; then, outside it, the loop is woken if it sleeps.
+    pub(crate) fn ring<R>(&self, change: impl FnOnce(&mut News<S>) -> R) -> R {
+        let mut news = self.lock();
+        let result = change(&mut news);
+        let sleeper = news.sleeper.take();
+        drop(news);
+        if let Some(waker) = sleeper {
+            waker.wake();
+        }
+        result
+    }
+
+    /// This connection has something for the loop.
+    pub(crate) fn ready(&self, connection: usize) {
+        self.ring(|news| news.ready.push_back(connection));
+    }
+
+    /// A job that the loop runs in its next turn. A loop that is gone drops it, uncalled.
+    pub(crate) fn post(&self, job: Job<S>) {
+        let refused = self.ring(|news| {
+            if news.gone {
+                return Some(job);
+            }
+            news.posts.push_back(job);
+            None
+        });
+        drop(refused);
+    }
+
+    pub(crate) fn add_timeout(&self, delay: Duration, job: Job<S>) -> TimeoutId {
+        self.ring(|news| news.timers.add(delay, job))
+    }
+
+    pub(crate) fn remove_timeout(&self, id: TimeoutId) -> bool {
+        let job = self.lock().timers.remove(id);
+        job.is_some()
+    }
+
+    /// A number for a new connection; it may have been another's before.
+    pub(crate) fn number(&self) -> usize {
+        self.lock().numbers.insert(())
+    }
+
+    /// The connection with that number is over.
+    pub(crate) fn release(&self, number: usize) {
+        self.lock().numbers.try_remove(number);
+    }
+
+    /// The last look before sleeping: false if something came meanwhile.
+    pub(crate) fn may_sleep(&self, waker: Waker) -> bool {
+        let mut news = self.lock();
+        let idle = !news.is_any();
+        let unused = if idle { news.sleeper.replace(waker) } else { Some(waker) };
+        drop(news);
+        drop(unused);
+        idle
+    }
+
+    /// The loop is awake again, nobody needs to wake it.
+    pub(crate) fn awake(&self) {
+        let unused = self.lock().sleeper.take();
+        drop(unused);
+    }
+
+    /// The loop is gone; what it had to do is dropped, where no lock is held.
+    pub(crate) fn gone(&self) {
+        let mut news = self.lock();
+        news.gone = true;
+        let rest = (
+            mem::take(&mut news.posts),
+            mem::take(&mut news.connects),
+            news.timers.drain().collect::<Vec<_>>(),
+            news.sleeper.take(),
+        );
+        drop(news);
+        drop(rest);
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.lock().gone
+    }
+}
+
+impl<S> News<S> {
+    pub(crate) fn is_any(&self) -> bool {
+        self.stop
+            || self.timers.has_fresh()
+            || !(self.ready.is_empty() && self.posts.is_empty() && self.connects.is_empty() && self.resolved.is_empty())
+    }
+}

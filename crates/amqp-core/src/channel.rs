@@ -1,0 +1,104 @@
+//! A channel: who it is, and what the loop and its handles both know of it.
+
+use crate::{confirm::Confirms, error::Error, shared::Pending, wire::ShortString};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+};
+
+/// A channel's number, which is used again, and its serial, which never is.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) number: u16,
+    pub(crate) serial: u64,
+    /// Why it is closed: set once, told on every later call.
+    closed: OnceLock<Error>,
+    /// The broker's reason, where it closed a channel that this program was closing.
+    crossed: OnceLock<Error>,
+}
+
+impl Identity {
+    pub(crate) fn new(number: u16, serial: u64) -> Arc<Self> {
+        Arc::new(Self { number, serial, closed: OnceLock::new(), crossed: OnceLock::new() })
+    }
+
+    /// The first reason stands.
+    pub(crate) fn close(&self, reason: Error) {
+        let _ = self.closed.set(reason);
+    }
+
+    /// Both sides closed it: the broker's reason is the one that is told.
+    pub(crate) fn close_by_broker(&self, reason: Error) {
+        let _ = self.crossed.set(reason);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get().is_some()
+    }
+
+    pub(crate) fn reason(&self) -> Error {
+        self.crossed.get().or(self.closed.get()).cloned().unwrap_or(Error::NotOpen)
+    }
+}
+
+/// What is behind the connection's mutex for a channel.
+pub(crate) struct ChannelState<S> {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) phase: Phase,
+    /// Replies that are expected, in the order of the requests.
+    pub(crate) fifo: VecDeque<Pending<S>>,
+    pub(crate) consumers: Vec<Consumer>,
+    /// `Some` in confirm mode.
+    pub(crate) confirms: Option<Confirms<S>>,
+    next_tag: u32,
+}
+
+/// Requests may be sent behind channel.open without waiting for its reply, so there is no "opening" here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// channel.close has been sent, or its answer is the only thing that is waited for.
+    Closing,
+}
+
+/// A consumer tag in use.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) tag: ShortString,
+    pub(crate) cancelled: bool,
+}
+
+impl<S> ChannelState<S> {
+    pub(crate) fn new(identity: Arc<Identity>) -> Self {
+        Self { identity, phase: Phase::Open, fifo: VecDeque::new(), consumers: vec![], confirms: None, next_tag: 1 }
+    }
+
+    /// A consumer tag as pika makes them, `ctag1.1`, that is not in use.
+    pub(crate) fn new_tag(&mut self) -> ShortString {
+        loop {
+            let tag = ShortString::from(format!("ctag{}.{}", self.identity.number, self.next_tag));
+            self.next_tag = self.next_tag.wrapping_add(1);
+            if !self.has_tag(&tag) {
+                return tag;
+            }
+        }
+    }
+
+    pub(crate) fn has_tag(&self, tag: &ShortString) -> bool {
+        self.consumers.iter().any(|consumer| consumer.tag == *tag)
+    }
+
+    /// basic.cancel is on its way; without a reply to wait for, the tag is free at once.
+    pub(crate) fn cancelling(&mut self, tag: &ShortString, replies: bool) {
+        for consumer in &mut self.consumers {
+            consumer.cancelled |= consumer.tag == *tag;
+        }
+        if !replies {
+            self.forget(tag.as_bytes());
+        }
+    }
+
+    pub(crate) fn forget(&mut self, tag: &[u8]) {
+        self.consumers.retain(|consumer| consumer.tag.as_bytes() != tag);
+    }
+}

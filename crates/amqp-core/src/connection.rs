@@ -1,0 +1,125 @@
+//! The loop's face, and what an adapter provides.
+
+use crate::{
+    bell::Bell,
+    error::Result,
+    handle::{CloseConnection, ConnectionHandle, OpenChannel},
+    parameters::ConnectionParameters,
+    reply::Outcome,
+    shared::Shared,
+    timer::TimeoutId,
+};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// What is told whether a connection could be opened.
+pub(crate) type OnOpen<S> = Box<dyn FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> Result<()> + Send>;
+
+/// A loop: it serves connections, runs timers and lends the program's state to callbacks.
+pub trait IoLoop<S: 'static> {
+    /// What everybody may have of it.
+    fn handle(&self) -> LoopHandle<S>;
+
+    /// Serves until [`stop`](Self::stop), until the last connection is over, or until a callback fails. It can be called
+    /// again and goes on where it was.
+    ///
+    /// # Errors
+    /// What a callback returned, or what the operating system says about waiting.
+    ///
+    /// # Panics
+    /// Goes on with a callback's panic.
+    fn start(&mut self, state: &mut S) -> Result<()>;
+
+    /// Ends [`start`](Self::start) after the turn that is going on; before it, `start` returns at once.
+    fn stop(&self) {
+        self.handle().stop();
+    }
+}
+
+/// A connection with a loop of its own: what an adapter provides. Write programs for any `C: Connection<App>`.
+///
+/// Further connections on the same loop are made by [`LoopHandle::connect`].
+pub trait Connection<S: 'static = ()>: Sized {
+    /// The adapter's loop.
+    type Loop: IoLoop<S>;
+
+    /// Begins to connect; `on_open` is called by the loop, once, with the open connection or with the reason why there
+    /// is none.
+    ///
+    /// # Errors
+    /// The adapter's loop could not be made.
+    fn open<R: Outcome>(
+        parameters: ConnectionParameters,
+        on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
+    ) -> Result<Self>;
+
+    /// Its loop.
+    fn ioloop(&mut self) -> &mut Self::Loop;
+
+    /// What everybody may have of it.
+    fn handle(&self) -> &ConnectionHandle<S>;
+
+    /// Opens a channel.
+    fn channel(&self) -> OpenChannel<S> {
+        self.handle().channel()
+    }
+
+    /// Closes the connection, its channels with it.
+    fn close(&self) -> CloseConnection<S> {
+        self.handle().close()
+    }
+}
+
+/// A loop, for everybody: cloned, sent to other threads, kept by callbacks.
+pub struct LoopHandle<S: 'static = ()>(pub(crate) Arc<Bell<S>>);
+
+impl<S: 'static> LoopHandle<S> {
+    /// Opens a connection on this loop; `on_open` as in [`Connection::open`].
+    pub fn connect<R: Outcome>(
+        &self,
+        parameters: ConnectionParameters,
+        on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
+    ) -> ConnectionHandle<S> {
+        let shared = Shared::new(self.0.clone(), parameters);
+        let on_open: OnOpen<S> =
+            Box::new(move |state, connection, opened| on_open(state, connection, opened).outcome());
+        let connection = ConnectionHandle(shared.clone());
+        self.0.ring(|news| news.connects.push_back((shared, on_open)));
+        connection
+    }
+
+    /// Runs `callback` on the loop, in its next turn: pika's `add_callback_threadsafe`. A loop that sleeps is woken.
+    pub fn post<R: Outcome>(&self, callback: impl FnOnce(&mut S) -> R + Send + 'static) {
+        self.0.post(Box::new(move |state| callback(state).outcome()));
+    }
+
+    /// Calls `callback` once, `delay` after the turn in which the loop hears of it.
+    pub fn add_timeout<R: Outcome>(
+        &self,
+        delay: Duration,
+        callback: impl FnOnce(&mut S) -> R + Send + 'static,
+    ) -> TimeoutId {
+        self.0.add_timeout(delay, Box::new(move |state| callback(state).outcome()))
+    }
+
+    /// Takes a timer back; false if it has run or been removed already.
+    pub fn remove_timeout(&self, id: TimeoutId) -> bool {
+        self.0.remove_timeout(id)
+    }
+
+    /// Ends `start` after the turn that is going on.
+    pub fn stop(&self) {
+        self.0.ring(|news| news.stop = true);
+    }
+}
+
+impl<S: 'static> Clone for LoopHandle<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: 'static> fmt::Debug for LoopHandle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LoopHandle")
+    }
+}

@@ -1,0 +1,547 @@
+//! What a loop owns: connections, timers and posts; and one turn of it, the same for every adapter.
+
+use crate::{
+    bell::Bell,
+    connection::{LoopHandle, OnOpen},
+    dial::Dial,
+    driver::Driver,
+    error::{Attempt, Error, IoError, Result},
+    pump::{Filled, fill, flush},
+    reply::{Job, Raised, lend},
+    shared::Shared,
+};
+use slab::Slab;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt, io,
+    net::SocketAddr,
+    panic::resume_unwind,
+    sync::Arc,
+    task::Waker,
+    time::Instant,
+};
+
+/// What an adapter gives its hub: sockets, and a way to wait for them.
+pub trait Network {
+    /// A stream that never blocks.
+    type Socket: io::Read + io::Write;
+
+    /// Readiness is told once, when it begins, so that everything has to be read.
+    const EDGE_TRIGGERED: bool = false;
+
+    /// Finds the addresses of a host, on another thread if that can take time.
+    fn resolve(&mut self, host: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>);
+
+    /// Begins to connect. The socket is watched under `token` from now on, for being writable.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Socket>;
+
+    /// Whether a socket that became ready is connected; false if it is still to come.
+    ///
+    /// # Errors
+    /// It could not be connected.
+    fn connected(&mut self, socket: &Self::Socket) -> io::Result<bool>;
+
+    /// From now on the socket is watched for being readable, and for being writable too if `writable`.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn watch(&mut self, socket: &Self::Socket, token: Token, writable: bool) -> io::Result<()>;
+
+    /// The socket is not needed any more.
+    fn forget(&mut self, socket: Self::Socket, token: Token);
+}
+
+/// Names a socket between a hub and its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub usize);
+
+/// What a loop does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There is more to do: look at the sockets without waiting for them.
+    Again,
+    /// Wait for the sockets, until then if a time is given.
+    Sleep(Option<Instant>),
+    /// The loop was stopped, or its last connection is over.
+    Over,
+}
+
+/// A loop without its waiting: an adapter takes [turns](Self::turn), waits as it is told, and reports
+/// [what is ready](Self::ready).
+pub struct Hub<S: 'static, N: Network> {
+    bell: Arc<Bell<S>>,
+    network: N,
+    slots: Vec<Option<Slot<S, N::Socket>>>,
+    /// Whose socket a token names.
+    tokens: Slab<usize>,
+    /// Connections that have something to do, each once.
+    work: VecDeque<usize>,
+    deadlines: BTreeSet<(Instant, usize)>,
+    // Batches are fields, so that what stands behind a callback that panics is not lost.
+    posts: VecDeque<Job<S>>,
+    ready: VecDeque<usize>,
+    connects: VecDeque<(Arc<Shared<S>>, OnOpen<S>)>,
+    resolved: VecDeque<(usize, io::Result<Vec<SocketAddr>>)>,
+    alive: usize,
+    served: bool,
+}
+
+/// A connection with its socket.
+struct Slot<S: 'static, T> {
+    driver: Driver<S>,
+    stage: Stage<T>,
+    queued: bool,
+    readable: bool,
+    attempts: Vec<Attempt>,
+    /// Rounds over all addresses that are left.
+    rounds: u32,
+    /// Where it stands in the hub's deadlines.
+    deadline: Option<Instant>,
+}
+
+enum Stage<T> {
+    Resolving,
+    Dialling {
+        dial: Dial,
+        sockets: Vec<Trying<T>>,
+    },
+    /// Between two rounds.
+    Waiting {
+        until: Option<Instant>,
+    },
+    Up {
+        socket: T,
+        token: Token,
+        watched: bool,
+    },
+    Down,
+}
+
+struct Trying<T> {
+    socket: T,
+    token: Token,
+    address: SocketAddr,
+    deadline: Option<Instant>,
+}
+
+/// Reads of one connection in a turn, so that a fast broker does not starve timers and other connections.
+const READS: usize = 8;
+
+impl<S: 'static, N: Network> Hub<S, N> {
+    /// A loop without connections.
+    pub fn new(network: N) -> Self {
+        Self {
+            bell: Bell::new(),
+            network,
+            slots: vec![],
+            tokens: Slab::new(),
+            work: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+            posts: VecDeque::new(),
+            ready: VecDeque::new(),
+            connects: VecDeque::new(),
+            resolved: VecDeque::new(),
+            alive: 0,
+            served: false,
+        }
+    }
+
+    /// What everybody may have of this loop.
+    pub fn handle(&self) -> LoopHandle<S> {
+        LoopHandle(self.bell.clone())
+    }
+
+    /// The adapter's side of the sockets.
+    pub fn network(&mut self) -> &mut N {
+        &mut self.network
+    }
+
+    /// This socket can be read, or written, or has been connected.
+    pub fn ready(&mut self, Token(token): Token, readable: bool) {
+        let Some(&id) = self.tokens.get(token) else { return };
+        if let Some(Some(slot)) = self.slots.get_mut(id) {
+            slot.readable |= readable;
+            Self::schedule(&mut self.work, slot, id);
+        }
+    }
+
+    /// The last look before sleeping: false if something came meanwhile. The waker ends the sleep.
+    pub fn may_sleep(&mut self, waker: Waker) -> bool {
+        self.work.is_empty() && self.bell.may_sleep(waker)
+    }
+
+    /// The sleep is over.
+    pub fn awake(&self) {
+        self.bell.awake();
+    }
+
+    /// Posts, due timers, what was read and asked for, and then everything that is to be written.
+    ///
+    /// # Errors
+    /// A callback returned one. The next turn goes on behind it.
+    ///
+    /// # Panics
+    /// Goes on with a callback's panic, when its connection is in order again.
+    pub fn turn(&mut self, now: Instant, state: &mut S) -> Result<Turn> {
+        let result = self.jobs(now, state).and_then(|()| self.connections(now, state));
+        match result {
+            Ok(()) => {}
+            Err(Raised::Error(error)) => return Err(error),
+            Err(Raised::Panic(payload)) => resume_unwind(payload),
+        }
+        // Callbacks have rung for what has been written already: that needs no turn of its own.
+        let mut news = self.bell.lock();
+        self.ready.append(&mut news.ready);
+        let stopped = std::mem::take(&mut news.stop);
+        let timer = news.timers.poll_timeout();
+        let more = news.is_any();
+        let idle = news.posts.is_empty() && news.connects.is_empty();
+        drop(news);
+        self.settle_ready(now);
+        if stopped || self.served && self.alive == 0 && idle {
+            return Ok(Turn::Over);
+        }
+        if more || !self.work.is_empty() {
+            return Ok(Turn::Again);
+        }
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        Ok(Turn::Sleep([timer, deadline].into_iter().flatten().min()))
+    }
+
+    /// What others have asked of the loop.
+    fn jobs(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
+        let mut news = self.bell.lock();
+        self.ready.append(&mut news.ready);
+        self.posts.append(&mut news.posts);
+        self.connects.append(&mut news.connects);
+        self.resolved.append(&mut news.resolved);
+        news.timers.arm(now);
+        drop(news);
+        while let Some((shared, on_open)) = self.connects.pop_front() {
+            self.adopt(shared, on_open, now);
+        }
+        while let Some((id, addresses)) = self.resolved.pop_front() {
+            self.resolved(id, addresses, now);
+        }
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(Some(slot)) = self.slots.get_mut(id) {
+                Self::schedule(&mut self.work, slot, id);
+            }
+        }
+        while let Some(job) = self.posts.pop_front() {
+            lend(|| job(state))?;
+        }
+        loop {
+            let job = self.bell.lock().timers.pop_due(now);
+            let Some(job) = job else { return Ok(()) };
+            lend(|| job(state))?;
+        }
+    }
+
+    fn connections(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
+        while let Some(&(at, id)) = self.deadlines.first() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            if let Some(Some(slot)) = self.slots.get_mut(id) {
+                slot.deadline = None;
+                slot.readable = true; // silence is judged only when a read has found nothing
+                Self::schedule(&mut self.work, slot, id);
+            }
+        }
+        for _ in 0..self.work.len() {
+            let Some(id) = self.work.pop_front() else { break };
+            let Some(Some(slot)) = self.slots.get_mut(id) else { continue };
+            slot.queued = false;
+            let served = slot.serve(&mut self.network, &mut self.tokens, id, now, state, &self.bell);
+            match served {
+                Ok(false) => {}
+                Ok(true) => Self::schedule(&mut self.work, slot, id),
+                Err(raised) => {
+                    Self::schedule(&mut self.work, slot, id);
+                    return Err(raised);
+                }
+            }
+            self.after(id);
+        }
+        Ok(())
+    }
+
+    /// Those that rang while they were served have been served.
+    fn settle_ready(&mut self, now: Instant) {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(Some(slot)) = self.slots.get_mut(id) else { continue };
+            if slot.driver.has_news() || !slot.flush(&mut self.network, now) {
+                Self::schedule(&mut self.work, slot, id);
+            }
+        }
+    }
+
+    /// Deadline and end of a connection that has been served.
+    fn after(&mut self, id: usize) {
+        let Some(Some(slot)) = self.slots.get_mut(id) else { return };
+        if slot.driver.is_over() {
+            if let Some(at) = slot.deadline {
+                self.deadlines.remove(&(at, id));
+            }
+            slot.hang_up(&mut self.network, &mut self.tokens);
+            self.slots.get_mut(id).and_then(Option::take);
+            self.alive -= 1;
+            self.bell.release(id);
+            return;
+        }
+        let deadline = slot.poll_timeout();
+        if deadline != slot.deadline {
+            if let Some(at) = slot.deadline {
+                self.deadlines.remove(&(at, id));
+            }
+            if let Some(at) = deadline {
+                self.deadlines.insert((at, id));
+            }
+            slot.deadline = deadline;
+        }
+        if !slot.queued {
+            slot.driver.shrink();
+        }
+    }
+
+    fn schedule(work: &mut VecDeque<usize>, slot: &mut Slot<S, N::Socket>, id: usize) {
+        if !std::mem::replace(&mut slot.queued, true) {
+            work.push_back(id);
+        }
+    }
+
+    fn adopt(&mut self, shared: Arc<Shared<S>>, on_open: OnOpen<S>, now: Instant) {
+        let id = shared.number;
+        let rounds = shared.parameters.connection_attempts().saturating_sub(1);
+        let mut slot = Slot {
+            driver: Driver::new(shared, on_open, now),
+            stage: Stage::Resolving,
+            queued: false,
+            readable: false,
+            attempts: vec![],
+            rounds,
+            deadline: None,
+        };
+        slot.resolve(&mut self.network, &self.bell);
+        Self::schedule(&mut self.work, &mut slot, id);
+        if self.slots.len() <= id {
+            self.slots.resize_with(id + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(id) {
+            *place = Some(slot);
+        }
+        self.alive += 1;
+        self.served = true;
+    }
+
+    fn resolved(&mut self, id: usize, addresses: io::Result<Vec<SocketAddr>>, now: Instant) {
+        let Some(Some(slot)) = self.slots.get_mut(id) else { return };
+        if !matches!(slot.stage, Stage::Resolving) {
+            return;
+        }
+        slot.stage = match addresses {
+            Ok(addresses) => Stage::Dialling { dial: Dial::new(addresses, now), sockets: vec![] },
+            Err(error) => {
+                let address = slot.driver.shared.endpoint.clone();
+                slot.attempts.push(Attempt { address, cause: IoError::from(error) });
+                Stage::Dialling { dial: Dial::default(), sockets: vec![] }
+            }
+        };
+        Self::schedule(&mut self.work, slot, id);
+    }
+}
+
+impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
+    /// Does all that can be done now. True: there is more, which needs no waiting.
+    fn serve<N: Network<Socket = T>>(
+        &mut self,
+        network: &mut N,
+        tokens: &mut Slab<usize>,
+        id: usize,
+        now: Instant,
+        state: &mut S,
+        bell: &Arc<Bell<S>>,
+    ) -> Result<bool, Raised> {
+        self.dial(network, tokens, id, now, bell);
+        let mut more = false;
+        if let Stage::Up { socket, .. } = &mut self.stage {
+            self.driver.process(now, state)?;
+            let readable = std::mem::take(&mut self.readable);
+            for read in 1..=READS {
+                if !readable || !self.driver.reads() {
+                    break;
+                }
+                let filled = fill(&mut self.driver, socket, N::EDGE_TRIGGERED, now);
+                if let Err(raised) = self.driver.process(now, state) {
+                    self.readable = true;
+                    return Err(raised);
+                }
+                match filled {
+                    Filled::Empty => break,
+                    Filled::More => {
+                        more = read == READS;
+                        self.readable = more;
+                    }
+                    Filled::End(error) => {
+                        self.driver.end_of_stream(error);
+                        break;
+                    }
+                }
+            }
+        }
+        if self.driver.poll_timeout().is_some_and(|at| at <= now) && !more {
+            self.driver.handle_timeout(now);
+        }
+        self.driver.process(now, state)?;
+        more |= !self.flush(network, now);
+        Ok(more)
+    }
+
+    /// Writes all that the socket takes. False: the driver has something to do because of it.
+    fn flush<N: Network<Socket = T>>(&mut self, network: &mut N, now: Instant) -> bool {
+        let Stage::Up { socket, token, watched } = &mut self.stage else { return !self.driver.has_news() };
+        if let Err(error) = flush(&mut self.driver, socket, now) {
+            self.driver.write_failed(error, now);
+            self.readable = true;
+            return false;
+        }
+        let wanted = self.driver.wants_to_write();
+        if wanted != *watched {
+            match network.watch(socket, *token, wanted) {
+                Ok(()) => *watched = wanted,
+                Err(error) => self.driver.write_failed(error, now),
+            }
+        }
+        !self.driver.has_news()
+    }
+
+    fn resolve<N: Network<Socket = T>>(&mut self, network: &mut N, bell: &Arc<Bell<S>>) {
+        let (bell, id) = (bell.clone(), self.driver.shared.number);
+        let parameters = &self.driver.shared.parameters;
+        let then = move |addresses| bell.ring(|news| news.resolved.push_back((id, addresses)));
+        self.stage = Stage::Resolving;
+        network.resolve(parameters.host(), parameters.port(), Box::new(then));
+    }
+
+    /// Goes on with connecting.
+    fn dial<N: Network<Socket = T>>(
+        &mut self,
+        network: &mut N,
+        tokens: &mut Slab<usize>,
+        id: usize,
+        now: Instant,
+        bell: &Arc<Bell<S>>,
+    ) {
+        if let Stage::Waiting { until } = &self.stage {
+            if until.is_some_and(|until| until <= now) {
+                self.resolve(network, bell);
+            }
+        }
+        let Stage::Dialling { dial, sockets } = &mut self.stage else { return };
+        let limit = self.driver.shared.parameters.socket_timeout();
+        let mut connected = None;
+        let mut trying = std::mem::take(sockets).into_iter();
+        for attempt in trying.by_ref() {
+            let failed = match network.connected(&attempt.socket) {
+                Ok(true) => {
+                    connected = Some(attempt);
+                    break;
+                }
+                Ok(false) if attempt.deadline.is_none_or(|deadline| deadline > now) => {
+                    sockets.push(attempt);
+                    continue;
+                }
+                Ok(false) => io::ErrorKind::TimedOut.into(),
+                Err(error) => error,
+            };
+            tokens.try_remove(attempt.token.0);
+            network.forget(attempt.socket, attempt.token);
+            dial.failed(attempt.address, failed, now);
+        }
+        if let Some(Trying { socket, token, .. }) = connected {
+            for other in std::mem::take(sockets).into_iter().chain(trying) {
+                tokens.try_remove(other.token.0);
+                network.forget(other.socket, other.token);
+            }
+            self.driver.connected();
+            self.readable = true;
+            // It is watched for being writable since it began to connect.
+            self.stage = Stage::Up { socket, token, watched: true };
+            return;
+        }
+        while let Some(address) = dial.next(now) {
+            let token = Token(tokens.insert(id));
+            match network.connect(address, token) {
+                Ok(socket) => {
+                    sockets.push(Trying { socket, token, address, deadline: now.checked_add(limit) });
+                }
+                Err(error) => {
+                    tokens.try_remove(token.0);
+                    dial.failed(address, error, now);
+                }
+            }
+        }
+        if let Some(failures) = dial.exhausted() {
+            self.attempts.extend(failures);
+            self.round_failed(now);
+        }
+    }
+
+    fn round_failed(&mut self, now: Instant) {
+        if self.rounds > 0 {
+            self.rounds -= 1;
+            let delay = self.driver.shared.parameters.retry_delay();
+            self.stage = Stage::Waiting { until: now.checked_add(delay) };
+            return;
+        }
+        let endpoint = self.driver.shared.endpoint.clone();
+        let attempts = std::mem::take(&mut self.attempts).into();
+        self.stage = Stage::Down;
+        self.driver.cannot_connect(Error::CannotConnect { endpoint, attempts });
+    }
+
+    fn hang_up<N: Network<Socket = T>>(&mut self, network: &mut N, tokens: &mut Slab<usize>) {
+        match std::mem::replace(&mut self.stage, Stage::Down) {
+            Stage::Up { socket, token, .. } => {
+                tokens.try_remove(token.0);
+                network.forget(socket, token);
+            }
+            Stage::Dialling { sockets, .. } => {
+                for attempt in sockets {
+                    tokens.try_remove(attempt.token.0);
+                    network.forget(attempt.socket, attempt.token);
+                }
+            }
+            Stage::Resolving | Stage::Waiting { .. } | Stage::Down => {}
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let own = match &self.stage {
+            Stage::Waiting { until } => *until,
+            Stage::Dialling { dial, sockets } => {
+                let sockets = sockets.iter().filter_map(|attempt| attempt.deadline).min();
+                [dial.poll_timeout(), sockets].into_iter().flatten().min()
+            }
+            Stage::Resolving | Stage::Up { .. } | Stage::Down => None,
+        };
+        [own, self.driver.poll_timeout()].into_iter().flatten().min()
+    }
+}
+
+impl<S: 'static, N: Network> Drop for Hub<S, N> {
+    fn drop(&mut self) {
+        self.bell.gone();
+    }
+}
+
+impl<S: 'static, N: Network> fmt::Debug for Hub<S, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("alive", &self.alive).finish_non_exhaustive()
+    }
+}

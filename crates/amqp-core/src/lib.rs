@@ -1,0 +1,68 @@
+//! The core of pooka: AMQP 0-9-1 without a socket, a clock or a thread.
+//!
+//! Adapters own sockets and wait; everything else is here. Programs use the `pooka` crate, which re-exports this one.
+#![forbid(unsafe_code)]
+
+mod bell;
+pub mod callback;
+mod channel;
+mod confirm;
+mod connection;
+mod consume;
+mod content;
+pub mod credentials;
+mod delivery;
+mod dial;
+mod driver;
+pub mod error;
+mod event;
+mod frame;
+mod handle;
+mod handshake;
+pub mod heartbeat;
+pub mod hub;
+mod inbox;
+mod lines;
+mod outbox;
+pub mod parameters;
+pub mod properties;
+mod protocol;
+mod publish;
+mod pump;
+mod reply;
+mod request;
+pub mod secret;
+mod shared;
+pub mod spec;
+pub mod table;
+pub mod timer;
+pub mod uri;
+pub mod wire;
+
+pub use callback::{CallbackId, CallbackManager};
+pub use confirm::{Confirmation, PublishOutcome};
+pub use connection::{Connection, IoLoop, LoopHandle};
+pub use consume::{Consume, ConsumeWith, Oversized};
+pub use credentials::{Credentials, PlainCredentials};
+pub use delivery::{Delivery, DeliveryTag, Message, Returned};
+pub use error::{Error, Result};
+pub use event::{Event, EventCallback, Source};
+pub use frame::Body;
+pub use handle::{Channel, CloseConnection, ConnectionHandle, OpenChannel};
+pub use parameters::{ConnectionParameters, ParametersBuilder};
+pub use properties::{BasicProperties, Properties};
+pub use publish::Publish;
+pub use reply::Outcome;
+pub use request::{Ask, Confirm, Handle, Request};
+pub use secret::Secret;
+pub use spec::{MethodId, basic, exchange, queue, tx};
+pub use table::{Table, Value};
+pub use timer::TimeoutId;
+pub use wire::{ShortStr, ShortString};
+
+/// Tests have a beginning of time, from which they jump.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the one real instant of the core's tests")]
+fn clock_for_tests() -> std::time::Instant {
+    std::time::Instant::now()
+}

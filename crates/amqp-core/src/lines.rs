@@ -1,0 +1,268 @@
+//! What the loop alone knows of each channel: who consumes there. No lock is needed to deliver a message.
+
+use crate::{
+    callback::Key,
+    channel::Identity,
+    confirm::{OnConfirm, PUBLISH_HEADER},
+    consume::{OnMessage, Oversized},
+    content::{Carrier, Incoming},
+    delivery::{Delivery, DeliveryTag},
+    driver::Trouble,
+    error::{Error, Violation},
+    event::{Event, Source},
+    frame::put_method,
+    handle::{Channel, WeakChannel},
+    reply::{Answer, Job, Raised, lend},
+    shared::Shared,
+    spec::{Arguments, basic},
+    wire::{ShortStr, ShortString},
+};
+use std::{collections::VecDeque, sync::Arc};
+
+/// The open channels, by number.
+pub(crate) struct Lines<S: 'static>(Vec<Option<Line<S>>>);
+
+struct Line<S: 'static> {
+    identity: Arc<Identity>,
+    handle: WeakChannel<S>,
+    consumers: Vec<Consumer<S>>,
+    /// Who got the last message: mostly that one gets the next.
+    last: usize,
+    /// Nothing more is delivered; the broker requeues what it sent.
+    closing: bool,
+    confirm: Option<(Channel<S>, OnConfirm<S>)>,
+}
+
+struct Consumer<S: 'static> {
+    tag: ShortString,
+    channel: Channel<S>,
+    no_ack: bool,
+    cancelled: bool,
+    callbacks: OnMessage<S>,
+}
+
+impl<S: 'static> Default for Lines<S> {
+    fn default() -> Self {
+        Self(vec![])
+    }
+}
+
+impl<S: 'static> Lines<S> {
+    pub(crate) fn open(&mut self, identity: Arc<Identity>, handle: WeakChannel<S>) {
+        let index = usize::from(identity.number);
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        let line = Line { identity, handle, consumers: vec![], last: 0, closing: false, confirm: None };
+        if let Some(slot) = self.0.get_mut(index) {
+            *slot = Some(line);
+        }
+    }
+
+    pub(crate) fn close(&mut self, number: u16) {
+        let line = self.0.get_mut(usize::from(number)).and_then(Option::take);
+        drop(line);
+    }
+
+    pub(crate) fn handle(&self, shared: &Arc<Shared<S>>, number: u16) -> Option<Channel<S>> {
+        let line = self.0.get(usize::from(number))?.as_ref()?;
+        Some(line.handle.upgrade(shared, &line.identity))
+    }
+
+    pub(crate) fn consume(&mut self, channel: Channel<S>, tag: ShortString, no_ack: bool, callbacks: OnMessage<S>) {
+        let identity = channel.identity().clone();
+        if let Some(line) = self.line(&identity) {
+            line.consumers.push(Consumer { tag, channel, no_ack, cancelled: false, callbacks });
+        }
+    }
+
+    /// The program cancels: from now on what arrives goes back to its queue.
+    pub(crate) fn cancel(&mut self, identity: &Identity, tag: &ShortString) {
+        for consumer in self.line(identity).into_iter().flat_map(|line| &mut line.consumers) {
+            consumer.cancelled |= consumer.tag == *tag;
+        }
+    }
+
+    /// Nothing more will arrive for this consumer.
+    pub(crate) fn forget(&mut self, number: u16, tag: &[u8]) {
+        if let Some(Some(line)) = self.0.get_mut(usize::from(number)) {
+            line.consumers.retain(|consumer| consumer.tag.as_bytes() != tag);
+        }
+    }
+
+    pub(crate) fn confirm(&mut self, channel: Channel<S>, callback: OnConfirm<S>) {
+        let identity = channel.identity().clone();
+        if let Some(line) = self.line(&identity) {
+            line.confirm = Some((channel, callback));
+        }
+    }
+
+    pub(crate) fn on_confirm(&mut self, number: u16) -> Option<(&Channel<S>, &mut OnConfirm<S>)> {
+        let line = self.0.get_mut(usize::from(number))?.as_mut().filter(|line| !line.closing)?;
+        line.confirm.as_mut().map(|(channel, callback)| (&*channel, callback))
+    }
+
+    pub(crate) fn closing(&mut self, identity: &Identity) {
+        if let Some(line) = self.line(identity) {
+            line.closing = true;
+        }
+    }
+
+    pub(crate) fn all_closing(&mut self) {
+        self.0.iter_mut().flatten().for_each(|line| line.closing = true);
+    }
+
+    fn line(&mut self, identity: &Identity) -> Option<&mut Line<S>> {
+        let line = self.0.get_mut(usize::from(identity.number))?.as_mut()?;
+        (line.identity.serial == identity.serial).then_some(line)
+    }
+
+    /// A message has come: a consumer is called in place, anybody else by a job.
+    #[inline]
+    pub(crate) fn message(
+        &mut self,
+        shared: &Arc<Shared<S>>,
+        jobs: &mut VecDeque<(u16, Job<S>)>,
+        number: u16,
+        incoming: Incoming<'_>,
+        state: &mut S,
+    ) -> Result<Option<Trouble>, Raised> {
+        let Some(Some(line)) = self.0.get_mut(usize::from(number)) else { return Ok(None) };
+        if line.closing {
+            return Ok(None);
+        }
+        match incoming.carrier {
+            Carrier::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } => {
+                let delivery_tag = DeliveryTag { generation: line.identity.serial, tag: delivery_tag };
+                let Some(consumer) = line.consumer(consumer_tag) else {
+                    reject(shared, number, delivery_tag.tag);
+                    return Ok(None);
+                };
+                if consumer.cancelled {
+                    if !consumer.no_ack {
+                        reject(shared, number, delivery_tag.tag);
+                    }
+                    return Ok(None);
+                }
+                if incoming.is_refused() {
+                    return consumer.refuse(shared, delivery_tag, incoming.size, state);
+                }
+                let Incoming { properties, body, shared, .. } = incoming;
+                let delivery = Delivery {
+                    consumer_tag,
+                    delivery_tag,
+                    redelivered,
+                    exchange,
+                    routing_key,
+                    properties,
+                    body,
+                    shared,
+                };
+                let Consumer { callbacks, channel, .. } = consumer;
+                lend(|| (callbacks.message)(state, channel, delivery)).map(|()| None)
+            }
+            Carrier::GetOk { .. } => Ok(got(shared, jobs, &line.identity, &incoming)),
+            Carrier::Return { .. } => {
+                let channel = line.handle.upgrade(shared, &line.identity);
+                returned(shared, jobs, &channel, &incoming);
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl<S: 'static> Line<S> {
+    #[inline]
+    fn consumer(&mut self, tag: ShortStr<'_>) -> Option<&mut Consumer<S>> {
+        let is = |consumer: &Consumer<S>| consumer.tag.as_bytes() == tag.as_bytes();
+        if !self.consumers.get(self.last).is_some_and(is) {
+            self.last = self.consumers.iter().position(is)?;
+        }
+        self.consumers.get_mut(self.last)
+    }
+}
+
+impl<S: 'static> Consumer<S> {
+    /// A message that was too large to be kept.
+    fn refuse(
+        &mut self,
+        shared: &Shared<S>,
+        delivery_tag: DeliveryTag,
+        size: u64,
+        state: &mut S,
+    ) -> Result<Option<Trouble>, Raised> {
+        let Some(callback) = &mut self.callbacks.oversized else {
+            return Ok(Some(Trouble::Channel(Error::MessageTooLarge {
+                channel: self.channel.channel_number(),
+                delivery_tag: delivery_tag.tag,
+                size,
+                limit: shared.parameters.max_message_size(),
+            })));
+        };
+        let oversized = Oversized { delivery_tag, size, consumer_tag: self.tag.clone() };
+        let channel = &self.channel;
+        lend(|| callback(state, channel, oversized)).map(|()| None)
+    }
+}
+
+/// Back into its queue: nobody wants it here any more.
+fn reject<S: 'static>(shared: &Shared<S>, number: u16, delivery_tag: u64) {
+    let mut state = shared.lock();
+    let method = basic::Reject { delivery_tag, requeue: true }.into();
+    let put = put_method(state.outbox.octets(), number, &method, 4096);
+    debug_assert!(put.is_ok());
+    shared.unlock(state);
+}
+
+/// basic.get has found a message.
+fn got<S: 'static>(
+    shared: &Shared<S>,
+    jobs: &mut VecDeque<(u16, Job<S>)>,
+    identity: &Identity,
+    incoming: &Incoming<'_>,
+) -> Option<Trouble> {
+    let mut state = shared.lock();
+    let fifo = &mut state.channels.get_mut(&identity.number)?.fifo;
+    let asked = fifo.front().is_some_and(|pending| pending.expect.accepts(basic::GetOk::ID));
+    let pending = if asked { fifo.pop_front() } else { None };
+    drop(state);
+    let Some(pending) = pending else {
+        return Some(Trouble::Violation(Violation::command("get-ok, but nobody asked")));
+    };
+    let message = incoming.got(identity.serial)?;
+    let answer = if incoming.is_refused() {
+        Err(Error::MessageTooLarge {
+            channel: identity.number,
+            delivery_tag: message.delivery_tag.tag,
+            size: incoming.size,
+            limit: shared.parameters.max_message_size(),
+        })
+    } else {
+        Ok(Answer::Message(Box::new(message)))
+    };
+    jobs.extend(pending.then.resolve(answer).map(|job| (identity.number, job)));
+    None
+}
+
+/// A message has come back: whoever waits for its outcome will be told with the ack, everybody else now.
+fn returned<S: 'static>(
+    shared: &Shared<S>,
+    jobs: &mut VecDeque<(u16, Job<S>)>,
+    channel: &Channel<S>,
+    incoming: &Incoming<'_>,
+) {
+    let Some(returned) = incoming.returned() else { return };
+    let number = channel.channel_number();
+    let headers = returned.properties.headers.as_ref();
+    if let Some(mark) = headers.and_then(|headers| headers.get(PUBLISH_HEADER)?.as_i64()) {
+        let mut state = shared.lock();
+        if let Some(Some(confirms)) = state.channels.get_mut(&number).map(|channel| &mut channel.confirms) {
+            confirms.returned(mark as u64, returned.clone());
+        }
+    }
+    let event = Event::Return(Box::new(returned));
+    for callback in shared.callbacks.take(number, Key::Return, None, &event).unwrap_or_default() {
+        let (source, event) = (Source::Channel(channel.clone()), event.clone());
+        jobs.push_back((number, Box::new(move |state| callback(state, &source, &event))));
+    }
+}

@@ -1,0 +1,65 @@
+//! The only code that moves octets between a socket and a driver.
+
+use crate::driver::Driver;
+use std::{
+    io::{self, ErrorKind, IoSlice, Read, Write},
+    time::Instant,
+};
+
+/// How a read ended.
+#[derive(Debug)]
+pub(crate) enum Filled {
+    /// There is nothing more for now.
+    Empty,
+    /// There may be more, which an edge-triggered poller will not say again.
+    More,
+    /// The stream has ended.
+    End(Option<io::Error>),
+}
+
+/// Reads once.
+pub(crate) fn fill<S: 'static>(driver: &mut Driver<S>, socket: &mut impl Read, edge: bool, now: Instant) -> Filled {
+    loop {
+        return match socket.read(driver.inbox.space()) {
+            Ok(0) => Filled::End(None),
+            Ok(n) => {
+                driver.received(n, now);
+                if edge || driver.inbox.is_full() { Filled::More } else { Filled::Empty }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Filled::Empty,
+            Err(error) => Filled::End(Some(error)),
+        };
+    }
+}
+
+/// Pieces in one write; more would not make it faster.
+const PIECES: usize = 32;
+
+/// Writes all that the socket takes. An error says that nothing can be written any more.
+pub(crate) fn flush<S: 'static>(driver: &mut Driver<S>, socket: &mut impl Write, now: Instant) -> io::Result<()> {
+    loop {
+        let outbox = driver.outgoing(now);
+        if outbox.is_empty() {
+            break;
+        }
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        let count = outbox.pieces(&mut pieces);
+        let wanted: usize = pieces.iter().map(|piece| piece.len()).sum();
+        match socket.write_vectored(pieces.get(..count).unwrap_or_default()) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                driver.outgoing(now).wrote(n);
+                driver.wrote(n, now);
+                if n < wanted {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    driver.weigh();
+    Ok(())
+}

@@ -1,0 +1,384 @@
+//! What handles and the loop share of a connection, behind one mutex.
+
+use crate::{
+    bell::Bell,
+    callback::CallbackManager,
+    channel::{ChannelState, Identity, Phase as ChannelPhase},
+    confirm::Confirms,
+    consume::OnMessage,
+    delivery::DeliveryTag,
+    error::{Error, Invalid, Result},
+    event::EventCallback,
+    frame::{Content, put_ack, put_content, put_method},
+    handle::{Channel, WeakChannel},
+    handshake::Limits,
+    outbox::Outbox,
+    parameters::ConnectionParameters,
+    protocol::PROVISIONAL_FRAME_MAX,
+    reply::{Continuation, Expect},
+    spec::{Method, basic, channel, confirm},
+    table::Table,
+    wire::ShortString,
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// A connection as its handles and its loop see it.
+pub(crate) struct Shared<S: 'static> {
+    /// Its number on its loop.
+    pub(crate) number: usize,
+    pub(crate) bell: Arc<Bell<S>>,
+    pub(crate) parameters: ConnectionParameters,
+    pub(crate) endpoint: Arc<str>,
+    pub(crate) callbacks: CallbackManager<EventCallback<S>>,
+    pub(crate) server_properties: OnceLock<Table>,
+    /// An [`Op`] waits: looked at before each frame, without the lock.
+    pub(crate) news: AtomicBool,
+    state: Mutex<State<S>>,
+}
+
+/// Everything behind the mutex. Nothing of the program's is called, cloned, woken or dropped while it is locked.
+pub(crate) struct State<S: 'static> {
+    pub(crate) phase: Phase,
+    pub(crate) outbox: Outbox,
+    /// Octets that the loop has taken out of the outbox and not yet written.
+    pub(crate) in_flight: usize,
+    pub(crate) limits: Limits,
+    pub(crate) channels: BTreeMap<u16, ChannelState<S>>,
+    pub(crate) ops: Vec<Op<S>>,
+    /// Who waits for connection.close-ok.
+    pub(crate) closers: Vec<Continuation<S>>,
+    /// What channel 0 expects: update-secret-ok.
+    pub(crate) fifo: VecDeque<Pending<S>>,
+    /// Counts requests that wait for a reply.
+    pub(crate) requests: u64,
+    /// Frames sent, for the average of pika's back-pressure rule.
+    pub(crate) frames: u64,
+    /// The loop has been told.
+    queued: bool,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Phase {
+    Opening,
+    Open,
+    Closing { code: u16, text: Arc<str> },
+    Closed(Error),
+}
+
+/// A request that waits for its reply.
+pub(crate) struct Pending<S> {
+    pub(crate) expect: Expect,
+    pub(crate) then: Continuation<S>,
+    /// Its place among the connection's requests.
+    pub(crate) number: u64,
+}
+
+/// What the loop has to change in what it alone owns, in the order of the calls.
+pub(crate) enum Op<S: 'static> {
+    Open {
+        identity: Arc<Identity>,
+        handle: WeakChannel<S>,
+    },
+    Consume {
+        channel: Channel<S>,
+        tag: ShortString,
+        no_ack: bool,
+        callbacks: OnMessage<S>,
+    },
+    Cancel {
+        identity: Arc<Identity>,
+        tag: ShortString,
+    },
+    Confirm {
+        channel: Channel<S>,
+        callback: crate::confirm::OnConfirm<S>,
+    },
+    Closing(Arc<Identity>),
+    /// The program has closed the connection.
+    Shutdown,
+}
+
+impl<S: 'static> Shared<S> {
+    pub(crate) fn new(bell: Arc<Bell<S>>, parameters: ConnectionParameters) -> Arc<Self> {
+        let limits = Limits { channel_max: 0, frame_max: PROVISIONAL_FRAME_MAX, heartbeat: 0 };
+        Arc::new(Self {
+            number: bell.number(),
+            bell,
+            endpoint: parameters.endpoint(),
+            parameters,
+            callbacks: CallbackManager::new(),
+            server_properties: OnceLock::new(),
+            news: AtomicBool::new(false),
+            state: Mutex::new(State {
+                phase: Phase::Opening,
+                outbox: Outbox::default(),
+                in_flight: 0,
+                limits,
+                channels: BTreeMap::new(),
+                ops: vec![],
+                closers: vec![],
+                fifo: VecDeque::new(),
+                requests: 0,
+                frames: 0,
+                queued: false,
+            }),
+        })
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked<'_, S> {
+        #[cfg(debug_assertions)]
+        HELD.with(|held| held.set(held.get() + 1));
+        Locked(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Unlocks, and tells the loop if it has not been told yet.
+    #[inline]
+    pub(crate) fn unlock(&self, mut state: Locked<'_, S>) {
+        let first = !std::mem::replace(&mut state.queued, true);
+        drop(state);
+        if first {
+            self.bell.ready(self.number);
+        }
+    }
+
+    /// Sends a method on a channel. What cannot be sent comes back with the reason and its continuation.
+    pub(crate) fn submit(
+        &self,
+        identity: &Arc<Identity>,
+        method: &Method,
+        expect: Option<Expect>,
+        then: Continuation<S>,
+        op: Option<Op<S>>,
+    ) -> Result<(), Refused<S>> {
+        let mut guard = self.lock();
+        if let Err(error) = guard.submit(identity, method, expect) {
+            drop(guard);
+            return Err(Refused { error, then, op });
+        }
+        let state = &mut *guard;
+        if let Some(expect) = expect {
+            state.requests += 1;
+            if let Some(channel) = state.channels.get_mut(&identity.number) {
+                channel.fifo.push_back(Pending { expect, then, number: state.requests });
+            }
+        }
+        let op = op.or_else(|| side_effect(identity, method));
+        if let Some(op) = op {
+            state.ops.push(op);
+            self.news.store(true, Ordering::Release);
+        }
+        self.unlock(guard);
+        Ok(())
+    }
+
+    /// A request of the connection itself.
+    pub(crate) fn submit_on_connection(
+        &self,
+        method: &Method,
+        expect: Expect,
+        then: Continuation<S>,
+    ) -> Result<(), Refused<S>> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let result = match &state.phase {
+            Phase::Open => put_method(state.outbox.octets(), 0, method, state.limits.frame_max).map_err(Error::from),
+            phase => Err(phase.refusal()),
+        };
+        if let Err(error) = result {
+            drop(guard);
+            return Err(Refused { error, then, op: None });
+        }
+        state.requests += 1;
+        state.fifo.push_back(Pending { expect, then, number: state.requests });
+        self.unlock(guard);
+        Ok(())
+    }
+
+    /// Acknowledges, or whatever else `put` writes about a delivery.
+    #[inline]
+    pub(crate) fn settle(
+        &self,
+        identity: &Identity,
+        tag: Option<DeliveryTag>,
+        put: impl FnOnce(&mut Vec<u8>, u16, u64),
+    ) -> Result<()> {
+        if let Some(stale) = tag.filter(|tag| tag.generation != identity.serial) {
+            return Err(Error::StaleDeliveryTag { tag: stale.tag });
+        }
+        let mut state = self.lock();
+        state.usable(identity)?;
+        state.frames += 1;
+        put(state.outbox.octets(), identity.number, tag.map_or(0, |tag| tag.tag));
+        self.unlock(state);
+        Ok(())
+    }
+
+    /// Encodes a publish straight into the outbox. In confirm mode it has a number, which `then` waits for.
+    #[inline]
+    pub(crate) fn publish(
+        &self,
+        identity: &Identity,
+        content: &Content<'_>,
+        then: Option<(Continuation<S>, u64)>,
+    ) -> Result<(), Refused<S>> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Err(error) = state.publish(identity, content, then.is_some(), self.parameters.outbound_limit()) {
+            drop(guard);
+            return Err(Refused { error, then: then.map_or(Continuation::Nobody, |(then, _)| then), op: None });
+        }
+        if let Some(Some(confirms)) = state.channels.get_mut(&identity.number).map(|channel| &mut channel.confirms) {
+            confirms.published(then);
+        }
+        self.unlock(guard);
+        Ok(())
+    }
+}
+
+/// What could not be sent: everything that its caller gave, to be resolved or dropped where no lock is held.
+pub(crate) struct Refused<S: 'static> {
+    pub(crate) error: Error,
+    pub(crate) then: Continuation<S>,
+    #[expect(dead_code, reason = "dropped by whoever gets it")]
+    pub(crate) op: Option<Op<S>>,
+}
+
+impl<S: 'static> State<S> {
+    /// The channel's state, if it can be used.
+    #[inline]
+    pub(crate) fn usable(&mut self, identity: &Identity) -> Result<&mut ChannelState<S>> {
+        match self.channels.get_mut(&identity.number) {
+            Some(channel) if channel.identity.serial == identity.serial => match &channel.phase {
+                ChannelPhase::Open => Ok(channel),
+                ChannelPhase::Closing => Err(identity.reason()),
+            },
+            _ => Err(identity.reason()),
+        }
+    }
+
+    fn submit(&mut self, identity: &Arc<Identity>, method: &Method, expect: Option<Expect>) -> Result<()> {
+        let frame_max = self.limits.frame_max;
+        self.usable(identity)?;
+        let frame = |outbox: &mut Outbox| put_method(outbox.octets(), identity.number, method, frame_max);
+        frame(&mut self.outbox)?;
+        self.frames += 1;
+        let channel = self.usable(identity)?;
+        match method {
+            Method::Channel(channel::Method::Close(close)) => {
+                let error = Error::ChannelClosedByClient {
+                    channel: identity.number,
+                    code: close.reply_code,
+                    text: close.reply_text.to_string().into(),
+                };
+                channel.phase = ChannelPhase::Closing;
+                identity.close(error);
+            }
+            Method::Confirm(confirm::Method::Select(_)) if channel.confirms.is_none() => {
+                channel.confirms = Some(Confirms::default());
+            }
+            Method::Basic(basic::Method::Cancel(cancel)) => channel.cancelling(&cancel.consumer_tag, expect.is_some()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn publish(&mut self, identity: &Identity, content: &Content<'_>, waits: bool, limit: Option<usize>) -> Result<()> {
+        let frame_max = self.limits.frame_max;
+        let held = self.outbox.len() + self.in_flight;
+        if let Some(limit) = limit.filter(|limit| held > *limit) {
+            return Err(Error::OutboundFull { held, limit });
+        }
+        let channel = self.usable(identity)?;
+        if waits && channel.confirms.is_none() {
+            return Err(Invalid::NotInConfirmMode.into());
+        }
+        put_content(&mut self.outbox, identity.number, content, frame_max)?;
+        self.frames += 3;
+        Ok(())
+    }
+
+    /// The loop is about to look: whoever comes later has to tell it again.
+    pub(crate) fn looked_at(&mut self) {
+        self.queued = false;
+    }
+}
+
+impl Phase {
+    /// Why nothing can be asked of a connection in this phase.
+    pub(crate) fn refusal(&self) -> Error {
+        match self {
+            Self::Opening | Self::Open => Error::NotOpen,
+            Self::Closing { code, text } => Error::ConnectionClosedByClient { code: *code, text: text.clone() },
+            Self::Closed(error) => error.clone(),
+        }
+    }
+}
+
+/// What a method means for what the loop owns.
+fn side_effect<S>(identity: &Arc<Identity>, method: &Method) -> Option<Op<S>> {
+    match method {
+        Method::Channel(channel::Method::Close(_)) => Some(Op::Closing(identity.clone())),
+        Method::Basic(basic::Method::Cancel(cancel)) => {
+            Some(Op::Cancel { identity: identity.clone(), tag: cancel.consumer_tag.clone() })
+        }
+        _ => None,
+    }
+}
+
+/// Numbers channels, never twice in a process.
+pub(crate) fn next_serial() -> u64 {
+    static SERIAL: AtomicU64 = AtomicU64::new(1);
+    SERIAL.fetch_add(1, Ordering::Relaxed)
+}
+
+/// basic.ack of one message.
+#[inline]
+pub(crate) fn ack(out: &mut Vec<u8>, channel: u16, tag: u64) {
+    put_ack(out, channel, tag, false);
+}
+
+/// The lock, held.
+pub(crate) struct Locked<'a, S: 'static>(MutexGuard<'a, State<S>>);
+
+impl<S> std::ops::Deref for Locked<'_, S> {
+    type Target = State<S>;
+    fn deref(&self) -> &State<S> {
+        &self.0
+    }
+}
+
+impl<S> std::ops::DerefMut for Locked<'_, S> {
+    fn deref_mut(&mut self) -> &mut State<S> {
+        &mut self.0
+    }
+}
+
+#[cfg(debug_assertions)]
+mod held {
+    use std::cell::Cell;
+    thread_local!(pub(super) static HELD: Cell<u32> = const { Cell::new(0) });
+}
+#[cfg(debug_assertions)]
+use held::HELD;
+
+#[cfg(debug_assertions)]
+impl<S> Drop for Locked<'_, S> {
+    fn drop(&mut self) {
+        HELD.with(|held| held.set(held.get() - 1));
+    }
+}
+
+/// The program may only be called where no connection's lock is held.
+#[cfg(debug_assertions)]
+pub(crate) fn assert_unlocked() {
+    HELD.with(|held| assert_eq!(held.get(), 0, "the program is called under a connection's lock"));
+}
