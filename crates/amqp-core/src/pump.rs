@@ -45,15 +45,11 @@ pub(crate) fn flush<S: 'static>(driver: &mut Driver<S>, socket: &mut impl Write,
         }
         let mut pieces = [IoSlice::new(&[]); PIECES];
         let count = outbox.pieces(&mut pieces);
-        let wanted: usize = pieces.iter().map(|piece| piece.len()).sum();
         match socket.write_vectored(pieces.get(..count).unwrap_or_default()) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n) => {
                 driver.outgoing(now).wrote(n);
                 driver.wrote(n, now);
-                if n < wanted {
-                    break;
-                }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,

@@ -1,4 +1,5 @@
-//! What pooka's tests need to meet a real broker: [`RabbitNode`], a RabbitMQ of their own.
+//! What pooka's tests need: [`RabbitNode`], a real RabbitMQ of their own, and the [`scripted_peer`], a broker in memory that
+//! says what a real one does not.
 //!
 //! A node has its own name, data folder, epmd and loopback ports, so that any number of them live beside each other and beside
 //! the system's broker. Whatever happens to the process that started it, no process of the node outlives it by more than a
@@ -12,6 +13,7 @@ mod leash;
 mod lifeline;
 mod ports;
 mod rabbit_node;
+pub mod scripted_peer;
 mod shared;
 
 pub use handshake::answers;

@@ -1,0 +1,742 @@
+//! The machine against a scripted peer: octets in, octets and calls out, under a clock that jumps.
+
+use amqp_core::{
+    BasicProperties, Channel, ConnectionParameters, Delivery, Error, Message, PublishOutcome, Result, ShortString,
+    error::Stage,
+    spec::{Method, basic, channel, connection, queue},
+};
+use pooka_testkit::scripted_peer::{Frame, Scene};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+/// What a test's callbacks have seen, in order.
+type Log = Vec<String>;
+
+fn scene(parameters: ConnectionParameters) -> (Scene<Log>, Log) {
+    let mut log = Log::new();
+    let mut scene = Scene::new(parameters, |log: &mut Log, _, opened| {
+        if let Err(error) = opened {
+            log.push(format!("not opened: {error}"));
+        }
+    });
+    scene.connection.add_on_close_callback(|log: &mut Log, _, error| log.push(format!("closed: {error}")));
+    scene.open(&mut log).unwrap();
+    (scene, log)
+}
+
+fn with_channel() -> (Scene<Log>, Log, Channel<Log>) {
+    let (mut scene, mut log) = scene(ConnectionParameters::default());
+    let channel = scene.connection.channel().send().unwrap();
+    channel.add_on_close_callback(|log: &mut Log, _, error| log.push(format!("channel closed: {error}")));
+    scene.open_channel(1, &mut log).unwrap();
+    scene.wire.heard();
+    (scene, log, channel)
+}
+
+fn deliver(scene: &Scene<Log>, number: u16, tag: &str, delivery_tag: u64, body: &[u8], chunk: usize) {
+    scene.wire.say(
+        number,
+        basic::Deliver { consumer_tag: tag.into(), delivery_tag, routing_key: "key".into(), ..Default::default() },
+    );
+    scene.wire.content(number, &BasicProperties::new().content_type("text/plain"), body, chunk);
+}
+
+fn logging(log: &mut Log, _: &Channel<Log>, delivery: Delivery<'_>) {
+    log.push(format!("{} {} {:?}", delivery.consumer_tag, delivery.delivery_tag, delivery.body));
+}
+
+fn consuming() -> (Scene<Log>, Log, Channel<Log>) {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.basic_consume("q").consumer_tag("c").on_message(logging).send().unwrap();
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
+    (scene, log, channel)
+}
+
+#[test]
+fn the_same_octets_make_the_same_calls_however_they_are_cut() {
+    let story = |cut: usize| {
+        let (mut scene, mut log, _channel) = consuming();
+        let other = scene.connection.channel().send().unwrap();
+        other.basic_consume("q").consumer_tag("d").on_message(logging).send().unwrap();
+        scene.open_channel(2, &mut log).unwrap();
+        scene.wire.cut(cut);
+        deliver(&scene, 1, "c", 1, b"hello", 100);
+        deliver(&scene, 1, "c", 2, b"", 100);
+        deliver(&scene, 1, "c", 3, b"in three frames", 5);
+        scene.wire.frame(8, 0, &[]);
+        // Two messages whose frames are mixed.
+        let head = basic::Deliver { consumer_tag: "c".into(), delivery_tag: 4, ..Default::default() };
+        scene.wire.say(1, head);
+        deliver(&scene, 2, "d", 1, b"between", 100);
+        let mut header = vec![0, 60, 0, 0];
+        header.extend_from_slice(&4_u64.to_be_bytes());
+        header.extend_from_slice(&[0, 0]);
+        scene.wire.frame(2, 1, &header);
+        scene.wire.frame(3, 1, b"ab");
+        deliver(&scene, 2, "d", 2, b"again", 100);
+        scene.wire.frame(3, 1, b"");
+        scene.wire.frame(3, 1, b"cd");
+        deliver(&scene, 1, "c", 5, &[7; 100_000], 131_064);
+        scene.run(&mut log).unwrap();
+        log
+    };
+    let whole = story(0);
+    assert_eq!(whole.len(), 7);
+    assert_eq!(whole[2], format!("c 3 {:?}", b"in three frames"));
+    assert_eq!(whole[3], format!("d 1 {:?}", b"between"));
+    assert_eq!(whole[5], format!("c 4 {:?}", b"abcd"));
+    for cut in [1, 2, 7, 64, 5000] {
+        assert!(story(cut) == whole, "cut into {cut}");
+    }
+}
+
+/// Faults 1, 3, 5, 10, 12, 25, 26: what is wrong ends the connection with its code, and is not delivered.
+#[test]
+fn every_violation_ends_the_connection_with_its_code() {
+    type Script = fn(&Scene<Log>);
+    let scripts: [(&str, Option<u16>, Script); 17] = [
+        ("a huge frame", Some(501), |s| s.wire.octets(&[3, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF])),
+        ("a method of three octets", Some(501), |s| s.wire.frame(1, 1, &[0, 60, 0])),
+        ("a header of thirteen octets", Some(501), |s| s.wire.frame(2, 1, &[0; 13])),
+        ("an unknown frame type", Some(501), |s| s.wire.frame(4, 1, &[])),
+        ("a heartbeat on a channel", Some(501), |s| s.wire.frame(8, 1, &[])),
+        ("a heartbeat with a payload", Some(501), |s| s.wire.frame(8, 0, &[1])),
+        ("a bad frame end", None, |s| s.wire.octets(&[8, 0, 0, 0, 0, 0, 0, 0xCD])),
+        ("a channel that is not open", Some(504), |s| deliver(s, 2, "c", 1, b"x", 9)),
+        ("content on channel 0", Some(504), |s| s.wire.frame(3, 0, b"x")),
+        ("a connection method on a channel", Some(503), |s| s.wire.say(1, connection::Unblocked {})),
+        ("a body out of turn", Some(505), |s| s.wire.frame(3, 1, b"x")),
+        ("a header out of turn", Some(505), |s| s.wire.frame(2, 1, &[0; 14])),
+        ("a method instead of a header", Some(505), |s| {
+            s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
+            s.wire.say(1, queue::DeclareOk::default());
+        }),
+        ("a body that is too long", Some(501), |s| {
+            s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
+            s.wire.frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0]);
+            s.wire.frame(3, 1, b"xyz");
+        }),
+        ("a header of another class", Some(501), |s| {
+            s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
+            s.wire.frame(2, 1, &[0, 50, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }),
+        ("a reply that nobody asked for", Some(503), |s| s.wire.say(1, queue::DeclareOk::default())),
+        ("an unknown method", Some(503), |s| s.wire.frame(1, 1, &[0, 60, 0, 99])),
+    ];
+    for (name, code, script) in scripts {
+        for cut in [0, 1] {
+            let (mut scene, mut log, channel) = consuming();
+            scene.wire.cut(cut);
+            script(&scene);
+            assert_eq!(scene.turn(&mut log), Ok(true), "{name}: the loop is over");
+            let closes: Vec<_> = scene
+                .wire
+                .heard_methods()
+                .into_iter()
+                .filter_map(|(_, method)| match method {
+                    Method::Connection(connection::Method::Close(close)) => Some(close.reply_code),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(closes, code.into_iter().collect::<Vec<_>>(), "{name}");
+            assert_eq!(log.len(), 2, "{name}: {log:?}");
+            assert!(log[0].starts_with("channel closed: ") && log[1].starts_with("closed: "), "{name}: {log:?}");
+            let later = channel.basic_publish("", "q", "x").send().unwrap_err();
+            assert!(matches!(&later, Error::Protocol { violation, .. } if violation.code == code), "{name}: {later:?}");
+        }
+    }
+}
+
+/// A message's own headers are the application's data: what cannot be decoded is delivered, with its octets.
+#[test]
+fn headers_that_cannot_be_decoded_do_not_kill_a_consumer() {
+    let (mut scene, mut log, channel) = with_channel();
+    let on_message = |log: &mut Log, _: &Channel<Log>, delivery: Delivery<'_>| {
+        let headers = delivery.properties.headers();
+        log.push(format!("{:?} {:?}", headers.map(|h| h.is_err()), delivery.properties.raw_headers()));
+    };
+    channel.basic_consume("q").consumer_tag("c").on_message(on_message).send().unwrap();
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, basic::Deliver { consumer_tag: "c".into(), delivery_tag: 1, ..Default::default() });
+    scene.wire.frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 3, 1, b'k', b'?']);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [format!("Some(true) {:?}", Some([1, b'k', b'?']))]);
+}
+
+#[test]
+fn replies_come_in_the_order_of_the_calls_and_each_once() {
+    let (mut scene, mut log, channel) = with_channel();
+    for name in ["a", "b"] {
+        channel.queue_declare(name).then(move |log: &mut Log, _, ok| log.push(ok.unwrap().queue.to_string()));
+    }
+    channel.basic_get("a").then(|log: &mut Log, _, got: Result<Option<Message>>| {
+        log.push(format!("{:?}", got.unwrap().map(|message| (message.body, message.message_count))));
+    });
+    channel.basic_get("a").then(|log: &mut Log, _, got| log.push(format!("{:?}", got.unwrap())));
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard_methods().len(), 4);
+    for name in ["a", "b"] {
+        scene.wire.say(1, queue::DeclareOk { queue: name.into(), ..Default::default() });
+    }
+    scene.wire.say(1, basic::GetOk { delivery_tag: 1, message_count: 7, ..Default::default() });
+    scene.wire.content(1, &BasicProperties::new(), b"x", 9);
+    scene.wire.say(1, basic::GetEmpty::default());
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["a", "b", "Some((b\"x\", Some(7)))", "None"]);
+}
+
+/// Faults 25: a reply to something else never feeds the call that waits.
+#[test]
+fn a_reply_of_the_wrong_type_ends_the_connection() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.queue_declare("q").then(|log: &mut Log, _, ok| log.push(format!("declared: {}", ok.is_ok())));
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, queue::BindOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[0], "declared: false");
+}
+
+/// C8: one close by the broker answers everything that was asked, and is told once.
+#[test]
+fn ninety_nine_failing_declares_and_a_close_are_ninety_nine_errors_and_one_close() {
+    let (mut scene, mut log, channel) = with_channel();
+    for _ in 0..99 {
+        channel.queue_declare("missing").passive(true).then(|log: &mut Log, _, declared| {
+            assert_eq!(declared.unwrap_err().reply_code(), Some(404));
+            log.push("404".into());
+        });
+    }
+    channel.close().then(|log: &mut Log, _, closed| log.push(format!("close answered: {}", closed.is_ok())));
+    scene.run(&mut log).unwrap();
+    let close = channel::Close { reply_code: 404, reply_text: "NOT_FOUND".into(), class_id: 50, method_id: 10 };
+    scene.wire.say(1, close);
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log.iter().filter(|line| *line == "404").count(), 99);
+    assert_eq!(log.iter().filter(|line| line.starts_with("channel closed: ")).count(), 1);
+    assert!(log.iter().any(|line| line.contains("404 NOT_FOUND")), "{:?}", log.last());
+    assert!(log.contains(&"close answered: true".into()));
+    let close_oks = scene.wire.heard_methods();
+    assert_eq!(close_oks.iter().filter(|(_, m)| *m == channel::CloseOk {}.into()).count(), 1);
+    assert!(channel.queue_declare("later").send().unwrap_err().to_string().contains("404"));
+}
+
+/// F17: the connection is dead first; continuations in order, then the channel, then the connection.
+#[test]
+fn a_lost_connection_answers_everybody_in_order() {
+    let (mut scene, mut log, channel) = with_channel();
+    for name in ["a", "b"] {
+        channel.queue_declare(name).then(move |log: &mut Log, channel, declared| {
+            assert!(declared.is_err() && channel.connection().is_closed());
+            log.push(name.into());
+            channel.queue_declare("late").then(|log: &mut Log, _, late| log.push(format!("late {}", late.is_err())));
+        });
+    }
+    scene.run(&mut log).unwrap();
+    deliver(&scene, 1, "unknown", 1, b"x", 9); // what came before the end is still handled
+    scene.wire.hang_up();
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[..2], ["a", "b"]);
+    assert!(log[2].starts_with("channel closed: ") && log[3].starts_with("closed: "), "{log:?}");
+    assert!(log[2].contains("localhost:5672") && log[2].contains("lost"), "{log:?}");
+    assert_eq!(log[4..], ["late true", "late true"]);
+}
+
+/// Faults 36
+#[test]
+fn the_last_frames_before_the_end_are_handled() {
+    let (mut scene, mut log, _channel) = consuming();
+    deliver(&scene, 1, "c", 1, b"last", 9);
+    let text = "CONNECTION_FORCED".into();
+    scene.wire.say(0, connection::Close { reply_code: 320, reply_text: text, class_id: 0, method_id: 0 });
+    scene.wire.hang_up();
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    assert_eq!(log.len(), 3);
+    assert!(log[0].starts_with("c 1") && log[2].contains("320 CONNECTION_FORCED"), "{log:?}");
+    assert_eq!(scene.wire.heard_methods().last().unwrap().1, connection::CloseOk {}.into());
+}
+
+/// Faults 27
+#[test]
+fn after_connection_close_everything_but_its_answer_is_ignored() {
+    let (mut scene, mut log, _channel) = consuming();
+    scene.connection.close().then(|log: &mut Log, _, closed| log.push(format!("{closed:?}")));
+    scene.run(&mut log).unwrap();
+    deliver(&scene, 1, "c", 1, b"late", 9);
+    scene.wire.say(1, queue::DeclareOk::default());
+    scene.wire.say(0, connection::CloseOk {});
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    assert_eq!(log[0].split(':').next(), Some("channel closed"));
+    assert_eq!(log[1], "Ok(())");
+    assert!(log[2].contains("200 Normal shutdown"), "{log:?}");
+}
+
+#[test]
+fn crossing_closes_of_a_connection_end_it() {
+    let (mut scene, mut log, _channel) = with_channel();
+    scene.connection.close().send().unwrap();
+    scene.run(&mut log).unwrap();
+    scene.wire.say(0, connection::Close { reply_code: 320, ..Default::default() });
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    assert_eq!(scene.wire.heard_methods().last().unwrap().1, connection::CloseOk {}.into());
+}
+
+/// N5, faults 28
+#[test]
+fn nothing_reaches_a_consumer_that_has_cancelled_itself() {
+    let (mut scene, mut log, channel) = with_channel();
+    let tag = channel
+        .basic_consume("q")
+        .on_message(|log: &mut Log, channel, delivery| {
+            log.push(delivery.delivery_tag.to_string());
+            channel.basic_cancel(delivery.consumer_tag).then(|log: &mut Log, _, _| log.push("cancelled".into()));
+        })
+        .send()
+        .unwrap();
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
+    for n in 1..=3 {
+        deliver(&scene, 1, tag.as_str().unwrap(), n, b"x", 9);
+    }
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, basic::CancelOk { consumer_tag: tag });
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["1", "cancelled"]);
+    let rejects: Vec<_> = scene.wire.heard_methods().into_iter().map(|(_, method)| method.name()).collect();
+    assert_eq!(rejects, ["basic.cancel", "basic.reject", "basic.reject"]);
+    assert_eq!(channel.consumer_tags(), [] as [ShortString; 0]);
+}
+
+/// N6
+#[test]
+fn a_cancel_by_the_broker_is_told_once() {
+    let (mut scene, mut log, channel) = consuming();
+    channel.add_on_cancel_callback(|log: &mut Log, _, tag| log.push(format!("cancelled {tag}")));
+    for _ in 0..2 {
+        scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: true });
+    }
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["cancelled c"]);
+    assert_eq!(scene.wire.heard(), []);
+}
+
+#[test]
+fn a_consumer_may_close_its_channel_and_gets_nothing_more() {
+    let (mut scene, mut log, channel) = with_channel();
+    let on_message = |log: &mut Log, channel: &Channel<Log>, _: Delivery<'_>| {
+        log.push("message".into());
+        channel.close().send()
+    };
+    channel.basic_consume("q").consumer_tag("c").on_message(on_message).send().unwrap();
+    scene.run(&mut log).unwrap();
+    deliver(&scene, 1, "c", 1, b"x", 9);
+    deliver(&scene, 1, "c", 2, b"x", 9);
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[0], "message");
+    assert_eq!(log.len(), 2, "{log:?}");
+    // Its number is free again, and a handle of the old channel does not reach the new one.
+    let next = scene.connection.channel().send().unwrap();
+    assert_eq!(next.channel_number(), channel.channel_number());
+    assert!(matches!(channel.queue_purge("q").send(), Err(Error::ChannelClosedByClient { .. })));
+}
+
+#[test]
+fn callbacks_may_stop_the_loop_post_to_it_and_register_more() {
+    let (mut scene, mut log, channel) = with_channel();
+    let ioloop = scene.ioloop();
+    channel
+        .basic_consume("q")
+        .consumer_tag("c")
+        .on_message(move |log: &mut Log, channel: &Channel<Log>, _: Delivery<'_>| {
+            log.push("outer".into());
+            ioloop.stop();
+            ioloop.post(|log: &mut Log| log.push("posted".into()));
+            channel.basic_consume("r").consumer_tag("d").on_message(logging).send().map(drop)
+        })
+        .send()
+        .unwrap();
+    scene.run(&mut log).unwrap();
+    deliver(&scene, 1, "c", 1, b"x", 9);
+    deliver(&scene, 1, "d", 2, b"y", 9);
+    assert_eq!(scene.turn(&mut log), Ok(true), "stopped");
+    assert_eq!(scene.turn(&mut log), Ok(false), "started again");
+    assert_eq!(log, ["outer".to_string(), format!("d 2 {:?}", b"y"), "posted".into()]);
+}
+
+#[test]
+fn an_error_of_a_callback_stops_the_loop_which_goes_on_behind_it() {
+    let (mut scene, mut log, channel) = with_channel();
+    let on_message = |log: &mut Log, _: &Channel<Log>, delivery: Delivery<'_>| {
+        log.push(delivery.delivery_tag.to_string());
+        if delivery.delivery_tag.number() == 1 { Err("mine") } else { Ok(()) }
+    };
+    channel.basic_consume("q").consumer_tag("c").on_message(on_message).send().unwrap();
+    scene.run(&mut log).unwrap();
+    deliver(&scene, 1, "c", 1, b"x", 9);
+    deliver(&scene, 1, "c", 2, b"x", 9);
+    assert_eq!(scene.run(&mut log).unwrap_err().to_string(), "a callback failed: mine");
+    assert!(channel.is_open());
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["1", "2"]);
+}
+
+#[test]
+fn a_panic_costs_its_channel_and_nothing_else() {
+    let (mut scene, mut log, channel) = with_channel();
+    let on_message = |_: &mut Log, _: &Channel<Log>, _: Delivery<'_>| -> () { panic!("mine") };
+    channel.basic_consume("q").consumer_tag("c").on_message(on_message).send().unwrap();
+    let good = scene.connection.channel().send().unwrap();
+    good.basic_consume("q").consumer_tag("g").on_message(logging).send().unwrap();
+    scene.open_channel(2, &mut log).unwrap();
+    deliver(&scene, 1, "c", 1, b"x", 9);
+    deliver(&scene, 2, "g", 1, b"x", 9);
+    assert!(catch_unwind(AssertUnwindSafe(|| scene.run(&mut log))).is_err());
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [format!("g 1 {:?}", b"x")]);
+    assert_eq!(channel.queue_purge("q").send(), Err(Error::Panicked { channel: 1 }));
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log.len(), 2, "{log:?}");
+}
+
+/// A tag of another channel, or of a connection that is gone, never reaches the broker.
+#[test]
+fn a_delivery_tag_is_good_on_its_own_channel_only() {
+    let (mut scene, mut log, channel) = with_channel();
+    let other = scene.connection.channel().send().unwrap();
+    let wrong = other.clone();
+    let on_message = move |log: &mut Log, channel: &Channel<Log>, delivery: Delivery<'_>| {
+        log.push(format!("{:?}", wrong.basic_ack(delivery.delivery_tag)));
+        channel.basic_ack(delivery.delivery_tag)
+    };
+    channel.basic_consume("q").consumer_tag("c").on_message(on_message).send().unwrap();
+    scene.open_channel(2, &mut log).unwrap();
+    scene.wire.heard();
+    deliver(&scene, 1, "c", 5, b"x", 9);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["Err(StaleDeliveryTag { tag: 5 })"]);
+    let ack = basic::Ack { delivery_tag: 5, multiple: false };
+    assert_eq!(scene.wire.heard_methods(), [(1, ack.into())]);
+}
+
+#[test]
+fn a_consumer_tag_in_use_is_refused_before_the_broker_sees_it() {
+    let (mut scene, mut log, channel) = consuming();
+    let again = channel.basic_consume("q").consumer_tag("c").on_message(logging).send();
+    assert!(matches!(again, Err(Error::Invalid(_))), "{again:?}");
+    let long = "x".repeat(256);
+    assert!(channel.basic_publish(&long, "q", "x").send().is_err());
+    assert!(channel.queue_declare(long).send().is_err());
+    assert!(channel.flow(false).send().is_err());
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard(), []);
+    assert!(channel.is_open());
+}
+
+/// Faults 6
+#[test]
+fn a_message_over_the_limit_is_refused_with_its_tag() {
+    let parameters = ConnectionParameters::builder().max_message_size(10).build().unwrap();
+    let (mut scene, mut log) = scene(parameters);
+    let channel = scene.connection.channel().send().unwrap();
+    channel
+        .basic_consume("q")
+        .consumer_tag("c")
+        .on_message(logging)
+        .on_oversized(|log: &mut Log, channel, oversized| {
+            log.push(format!("{} octets", oversized.size));
+            channel.basic_reject(oversized.delivery_tag, false)
+        })
+        .send()
+        .unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    deliver(&scene, 1, "c", 1, &[0; 11], 5);
+    deliver(&scene, 1, "c", 2, &[1; 2], 5);
+    channel.basic_consume("q").consumer_tag("d").on_message(logging).send().unwrap();
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["11 octets".to_string(), format!("c 2 {:?}", [1, 1])]);
+    deliver(&scene, 1, "d", 3, &[0; 11], 5);
+    scene.run(&mut log).unwrap();
+    let later = channel.basic_publish("", "q", "x").send();
+    assert!(matches!(later, Err(Error::MessageTooLarge { delivery_tag: 3, size: 11, limit: 10, .. })), "{later:?}");
+}
+
+#[test]
+fn a_publish_is_settled_by_what_the_broker_says_of_it() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.confirm_delivery(|log: &mut Log, _, confirmation| log.push(format!("{confirmation:?}"))).send().unwrap();
+    for n in 1..=4 {
+        channel.basic_publish("", "q", "x").mandatory(n == 2).then(move |log: &mut Log, _, outcome| {
+            let outcome = match outcome {
+                Ok(PublishOutcome::Returned(returned)) => format!("returned {}", returned.reply_code),
+                Ok(outcome) => format!("{outcome:?}"),
+                Err(_) => "unknown".into(),
+            };
+            log.push(format!("{n} {outcome}"));
+        });
+    }
+    scene.run(&mut log).unwrap();
+    // The mark is in the properties of the mandatory one; the broker gives them back.
+    let octets = scene.wire.heard_octets();
+    let name = b"x-pooka-publish";
+    let at = octets.windows(name.len()).position(|window| window == name).unwrap();
+    let mark = octets[at + name.len() + 1..][..8].try_into().map(i64::from_be_bytes).unwrap();
+    scene.wire.say(1, basic::Return { reply_code: 312, ..Default::default() });
+    scene.wire.content(1, &BasicProperties::new().header("x-pooka-publish", mark), b"x", 9);
+    scene.wire.say(1, basic::Nack { delivery_tag: 3, ..Default::default() });
+    scene.wire.say(1, basic::Ack { delivery_tag: 2, multiple: true });
+    scene.run(&mut log).unwrap();
+    log.retain(|line| !line.starts_with("Confirmation"));
+    assert_eq!(log, ["3 Nacked", "1 Acked", "2 returned 312"]);
+    scene.wire.hang_up();
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[3], "4 unknown");
+}
+
+#[test]
+fn without_confirm_mode_an_outcome_cannot_be_waited_for() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.basic_publish("", "q", "x").then(|log: &mut Log, _, outcome| log.push(outcome.unwrap_err().to_string()));
+    scene.run(&mut log).unwrap();
+    assert!(log[0].contains("confirm_delivery"), "{log:?}");
+    assert_eq!(scene.wire.heard(), []);
+}
+
+/// PR5: through any partial write, octets leave in the order of the calls.
+#[test]
+fn publishes_leave_in_order_through_partial_writes() {
+    let (mut scene, mut log, channel) = with_channel();
+    let bodies: Vec<Vec<u8>> = (0..40_u8).map(|n| vec![n; usize::from(n) * 700]).collect();
+    scene.wire.room(Some(0));
+    for body in &bodies {
+        if body.len() % 3 == 0 {
+            channel.basic_publish("", "q", body.clone()).send().unwrap();
+        } else {
+            channel.basic_publish("", "q", body).send().unwrap();
+        }
+    }
+    let mut octets = vec![];
+    for step in [1, 3, 9, 1000, 20_000, 7, 1 << 20] {
+        scene.wire.room(Some(step));
+        scene.writable();
+        scene.run(&mut log).unwrap();
+        octets.extend(scene.wire.heard_octets());
+    }
+    let expected = bodies.concat();
+    let sent: Vec<u8> = Frame::all(&octets)
+        .into_iter()
+        .filter_map(|frame| if let Frame::Body(_, body) = frame { Some(body) } else { None })
+        .flatten()
+        .collect();
+    assert!(sent == expected);
+    assert_eq!(scene.connection.outbound_len(), 0);
+}
+
+#[test]
+fn back_pressure_is_told_when_it_begins_and_when_it_ends_and_has_a_limit() {
+    let builder = ConnectionParameters::builder().outbound_high_water(1000).outbound_limit(Some(5000));
+    let (mut scene, mut log) = scene(builder.build().unwrap());
+    scene.connection.add_backpressure_callback(|log: &mut Log, _, octets| log.push((octets > 1000).to_string()));
+    let channel = scene.connection.channel().send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    scene.wire.room(Some(0));
+    let mut sent = 0;
+    let error = loop {
+        match channel.basic_publish("", "q", &[0; 100]).send() {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::OutboundFull { limit: 5000, .. }) && sent > 20, "{error:?} behind {sent}");
+    scene.run(&mut log).unwrap();
+    scene.wire.room(None);
+    scene.writable();
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["true", "false"]);
+    channel.basic_publish("", "q", "x").send().unwrap();
+}
+
+#[test]
+fn a_heartbeat_goes_out_after_half_an_interval_and_silence_of_two_is_death() {
+    let mut log = Log::new();
+    let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
+    scene.connection.add_on_close_callback(|log: &mut Log, _, error| log.push(error.to_string()));
+    scene.open_with(connection::Tune { heartbeat: 10, frame_max: 8192, channel_max: 9 }, &mut log).unwrap();
+    assert_eq!(scene.sleeps_for(&mut log), Some(Duration::from_secs(5)));
+    scene.advance(Duration::from_secs(5), &mut log).unwrap();
+    assert_eq!(scene.wire.heard(), [Frame::Heartbeat]);
+    // A callback computed for an hour while the broker's heartbeats piled up unread: that is no silence.
+    scene.wire.frame(8, 0, &[]);
+    scene.advance(Duration::from_secs(3600), &mut log).unwrap();
+    assert_eq!(log, [] as [&str; 0]);
+    scene.advance(Duration::from_secs(19), &mut log).unwrap();
+    assert_eq!(log, [] as [&str; 0]);
+    scene.wire.heard();
+    scene.advance(Duration::from_secs(1), &mut log).unwrap();
+    assert!(log[0].contains("nothing heard") && log[0].contains("20 s"), "{log:?}");
+    assert_eq!(scene.wire.heard_methods(), [], "no graceful close");
+}
+
+/// Faults 23: whoever waits is told, and the channel stays in step when the reply comes late.
+#[test]
+fn a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed() {
+    let builder = ConnectionParameters::builder().rpc_timeout(Some(Duration::from_secs(32))).heartbeat(Some(0));
+    let (mut scene, mut log) = scene(builder.build().unwrap());
+    let channel = scene.connection.channel().send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    channel.queue_declare("slow").then(|log: &mut Log, _, declared| {
+        assert!(matches!(declared, Err(Error::Timeout { stage: Stage::Reply, .. })), "{declared:?}");
+        log.push("timeout".into());
+    });
+    scene.run(&mut log).unwrap();
+    scene.advance(Duration::from_secs(31), &mut log).unwrap();
+    assert_eq!(log, [] as [&str; 0]);
+    scene.advance(Duration::from_secs(2), &mut log).unwrap();
+    assert_eq!(log, ["timeout"]);
+    channel.queue_declare("fast").then(|log: &mut Log, _, declared| log.push(declared.unwrap().queue.to_string()));
+    for name in ["slow", "fast"] {
+        scene.wire.say(1, queue::DeclareOk { queue: name.into(), ..Default::default() });
+    }
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["timeout", "fast"]);
+}
+
+#[test]
+fn a_close_that_is_not_answered_is_over_at_its_deadline() {
+    let (mut scene, mut log, _channel) = with_channel();
+    scene.connection.close().then(|log: &mut Log, _, closed| log.push(format!("{}", closed.unwrap_err())));
+    scene.run(&mut log).unwrap();
+    scene.advance(Duration::from_secs(10), &mut log).unwrap();
+    assert!(log[1].contains("connection.close took longer than 10 s"), "{log:?}");
+}
+
+/// Faults 12, 13, F6, F7: each stage of the handshake has its own error.
+#[test]
+fn a_handshake_that_fails_says_what_happened_and_where() {
+    let attempt = |script: &dyn Fn(&mut Scene<Log>, &mut Log)| {
+        let mut log = Log::new();
+        let on_open = |log: &mut Log, _: &_, opened: Result<()>| log.push(opened.unwrap_err().to_string());
+        let mut scene = Scene::new(ConnectionParameters::default(), on_open);
+        scene.run(&mut log).unwrap();
+        script(&mut scene, &mut log);
+        assert_eq!(scene.turn(&mut log), Ok(true));
+        assert_eq!(log.len(), 1, "{log:?}");
+        log.remove(0)
+    };
+    let silent = attempt(&|scene, log| scene.advance(Duration::from_secs(15), log).unwrap());
+    assert!(silent.contains("localhost:5672 took longer than 15 s") && silent.contains("AMQP port"), "{silent}");
+    let html = attempt(&|scene, _| scene.wire.octets(b"<html>"));
+    assert!(html.contains("does not speak AMQP"), "{html}");
+    let old = attempt(&|scene, _| scene.wire.octets(b"AMQP\x01\x01\x08\x00"));
+    assert!(old.contains("speaks AMQP 1-8-0"), "{old}");
+    let gone = attempt(&|scene, _| scene.wire.hang_up());
+    assert!(gone.contains("before an AMQP greeting"), "{gone}");
+    let start = pooka_testkit::scripted_peer::start;
+    let refused = attempt(&|scene, log| {
+        scene.wire.say(0, start());
+        scene.run(log).unwrap();
+        scene.wire.say(0, connection::Close { reply_code: 403, reply_text: "no".into(), ..Default::default() });
+    });
+    assert!(refused.contains("login refused for user \"guest\"") && refused.contains("403 no"), "{refused}");
+    let hung_up = attempt(&|scene, log| {
+        scene.wire.say(0, start());
+        scene.run(log).unwrap();
+        scene.wire.hang_up();
+    });
+    assert!(hung_up.contains("login refused"), "{hung_up}");
+    let vhost = attempt(&|scene, log| {
+        scene.wire.say(0, start());
+        scene.wire.say(0, connection::Tune { channel_max: 9, frame_max: 4096, heartbeat: 0 });
+        scene.run(log).unwrap();
+        scene.wire.say(0, connection::Close { reply_code: 530, reply_text: "none".into(), ..Default::default() });
+    });
+    assert!(vhost.contains("vhost \"/\"") && vhost.contains("530 none"), "{vhost}");
+    let other = attempt(&|scene, _| {
+        scene.wire.say(0, connection::Start { mechanisms: "GSSAPI".into(), ..start() });
+    });
+    assert!(other.contains("does not offer the SASL mechanism PLAIN"), "{other}");
+    let small = attempt(&|scene, log| {
+        scene.wire.say(0, start());
+        scene.run(log).unwrap();
+        scene.wire.say(0, connection::Tune { frame_max: 100, ..Default::default() });
+    });
+    assert!(small.contains("frame_max is below 4096"), "{small}");
+}
+
+#[test]
+fn a_close_before_the_connection_is_open_is_told_to_the_open_callback() {
+    let mut log = Log::new();
+    let mut scene = Scene::new(ConnectionParameters::default(), |log: &mut Log, _, opened: Result<()>| {
+        log.push(opened.unwrap_err().to_string());
+    });
+    scene.run(&mut log).unwrap();
+    scene.connection.close().send().unwrap();
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    assert_eq!(log, ["the connection to localhost:5672 was closed by this program before it was open"]);
+}
+
+#[test]
+fn a_channel_without_handles_and_without_anything_going_on_is_closed() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.queue_declare("q").then(|_: &mut Log, _, _| ());
+    drop(channel);
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard_methods().len(), 1, "something is outstanding");
+    scene.wire.say(1, queue::DeclareOk::default());
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard_methods()[0].1.name(), "channel.close");
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert!(log[0].starts_with("channel closed: "), "{log:?}");
+}
+
+#[test]
+fn events_reach_who_registered_for_them_until_they_are_removed() {
+    let (mut scene, mut log, channel) = with_channel();
+    scene.connection.add_on_connection_blocked_callback(|log: &mut Log, _, why| log.push(format!("blocked: {why}")));
+    let unblocked = scene.connection.add_on_connection_unblocked_callback(|log: &mut Log, _| log.push("free".into()));
+    channel.add_on_flow_callback(|log: &mut Log, _, active| log.push(format!("flow {active}")));
+    channel.add_on_return_callback(|log: &mut Log, _, returned| log.push(format!("returned {:?}", returned.body)));
+    let hook = |log: &mut Log, _: &Channel<Log>, method: &Method| log.push(method.name().into());
+    let ids = [<channel::Flow as amqp_core::spec::Arguments>::ID];
+    channel.add_callback(&ids, amqp_core::callback::Terms::one_shot(), hook);
+    for _ in 0..2 {
+        scene.wire.say(0, connection::Blocked { reason: "memory".into() });
+        scene.wire.say(0, connection::Unblocked {});
+        scene.run(&mut log).unwrap();
+        scene.connection.remove_callback(unblocked);
+    }
+    scene.wire.say(1, channel::Flow { active: true });
+    scene.wire.say(1, channel::Flow { active: false });
+    scene.wire.say(1, basic::Return::default());
+    scene.wire.content(1, &BasicProperties::new(), b"x", 9);
+    scene.run(&mut log).unwrap();
+    let expected =
+        ["blocked: memory", "free", "blocked: memory", "channel.flow", "flow true", "flow false", "returned b\"x\""];
+    assert_eq!(log, expected);
+    let answers = scene.wire.heard_methods();
+    assert_eq!(answers[1], (1, channel::FlowOk { active: false }.into()));
+}
+
+#[test]
+fn dropping_the_loop_calls_nobody_and_later_calls_say_so() {
+    struct Bomb(Channel<Log>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(self.0.basic_publish("", "q", "x").send().is_err());
+        }
+    }
+    let (mut scene, mut log, channel) = with_channel();
+    let bomb = Bomb(channel.clone());
+    channel.queue_declare("mute").then(move |_: &mut Log, _, _| -> () {
+        let _bomb = &bomb;
+        panic!("called from drop");
+    });
+    scene.run(&mut log).unwrap();
+    drop(scene);
+    assert_eq!(channel.queue_purge("q").send(), Err(Error::LoopGone));
+}

@@ -1,0 +1,345 @@
+//! A broker that says what a test tells it to, in memory, under a clock that jumps.
+
+use amqp_core::{
+    BasicProperties, ConnectionHandle, ConnectionParameters, LoopHandle, Outcome, Result,
+    hub::{Hub, Network, Token, Turn},
+    spec::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, Method, channel, connection},
+};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fmt, io,
+    net::SocketAddr,
+    rc::Rc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+/// A loop with one connection to a scripted peer.
+///
+/// Nothing happens by itself: [`run`](Self::run) lets the client do all it can, [`advance`](Self::advance) moves the
+/// clock, and what the peer says is put on the [`wire`](Self::wire) by the test.
+pub struct Scene<S: 'static> {
+    hub: Hub<S, Memory>,
+    /// Both directions of the stream.
+    pub wire: Wire,
+    /// The connection.
+    pub connection: ConnectionHandle<S>,
+    now: Instant,
+}
+
+/// A stream in memory, as its far end sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Wire(Rc<RefCell<Stream>>);
+
+#[derive(Debug, Default)]
+struct Stream {
+    to_client: VecDeque<u8>,
+    from_client: Vec<u8>,
+    /// Octets that a read gives at most; 0 is no limit.
+    cut: usize,
+    /// Octets that all further writes take together.
+    room: Option<usize>,
+    ended: bool,
+    token: Option<Token>,
+}
+
+/// A frame that the client sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    /// The protocol header.
+    Header,
+    /// A method.
+    Method(u16, Method),
+    /// A content header with the size of the body that it announces.
+    Content(u16, u64),
+    /// A body frame.
+    Body(u16, Vec<u8>),
+    /// A heartbeat.
+    Heartbeat,
+}
+
+impl<S: 'static> Scene<S> {
+    /// Connects; the peer has been told nothing yet.
+    pub fn new<R: Outcome>(
+        parameters: ConnectionParameters,
+        on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
+    ) -> Self {
+        let wire = Wire::default();
+        let hub = Hub::new(Memory(wire.clone()));
+        let connection = hub.handle().connect(parameters, on_open);
+        Self { hub, wire, connection, now: Instant::now() }
+    }
+
+    /// Goes through the handshake with a peer that offers RabbitMQ's limits.
+    ///
+    /// # Errors
+    /// What a callback returned.
+    pub fn open(&mut self, state: &mut S) -> Result<()> {
+        self.open_with(connection::Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 }, state)
+    }
+
+    /// Goes through the handshake with these limits offered.
+    ///
+    /// # Errors
+    /// What a callback returned.
+    pub fn open_with(&mut self, tune: connection::Tune, state: &mut S) -> Result<()> {
+        self.run(state)?;
+        self.wire.say(0, start());
+        self.run(state)?;
+        self.wire.say(0, tune);
+        self.run(state)?;
+        self.wire.say(0, connection::OpenOk::default());
+        self.run(state)?;
+        self.wire.heard();
+        Ok(())
+    }
+
+    /// Answers a channel.open.
+    ///
+    /// # Errors
+    /// What a callback returned.
+    pub fn open_channel(&mut self, number: u16, state: &mut S) -> Result<()> {
+        self.wire.say(number, channel::OpenOk::default());
+        self.run(state)
+    }
+
+    /// Lets the client do all it can without the time going on. True: its loop is over.
+    ///
+    /// # Errors
+    /// What a callback returned.
+    pub fn turn(&mut self, state: &mut S) -> Result<bool> {
+        loop {
+            let token = self.wire.0.borrow().token;
+            if let Some(token) = token.filter(|_| self.wire.is_readable()) {
+                self.hub.ready(token, true);
+            }
+            match self.hub.turn(self.now, state)? {
+                Turn::Over => return Ok(true),
+                Turn::Sleep(_) if !self.wire.is_readable() => return Ok(false),
+                Turn::Again | Turn::Sleep(_) => {}
+            }
+        }
+    }
+
+    /// The same, where it does not matter whether the loop is over.
+    ///
+    /// # Errors
+    /// What a callback returned.
+    pub fn run(&mut self, state: &mut S) -> Result<()> {
+        self.turn(state).map(drop)
+    }
+
+    /// Moves the clock and runs; what is due earlier is found late, as after a long callback.
+    ///
+    /// # Errors
+    /// What a callback returned.
+    pub fn advance(&mut self, by: Duration, state: &mut S) -> Result<()> {
+        self.now += by;
+        self.run(state)
+    }
+
+    /// When the loop would wake by itself, counted from now.
+    pub fn sleeps_for(&mut self, state: &mut S) -> Option<Duration> {
+        match self.hub.turn(self.now, state) {
+            Ok(Turn::Sleep(Some(until))) => Some(until.saturating_duration_since(self.now)),
+            _ => None,
+        }
+    }
+
+    /// The socket can be written again.
+    pub fn writable(&mut self) {
+        let token = self.wire.0.borrow().token;
+        if let Some(token) = token {
+            self.hub.ready(token, false);
+        }
+    }
+
+    /// The loop.
+    pub fn ioloop(&self) -> LoopHandle<S> {
+        self.hub.handle()
+    }
+
+    /// Whether the loop would go to sleep now, to be woken by this.
+    pub fn may_sleep(&mut self, waker: Waker) -> bool {
+        self.hub.may_sleep(waker)
+    }
+}
+
+impl Wire {
+    /// The peer sends a method.
+    pub fn say(&self, channel: u16, method: impl Into<Method>) {
+        let mut payload = vec![];
+        let put = method.into().put(&mut payload);
+        assert!(put.is_ok(), "a script can be encoded");
+        self.frame(FRAME_METHOD, channel, &payload);
+    }
+
+    /// The peer sends the header and the body of a message, in frames of this size.
+    pub fn content(&self, channel: u16, properties: &BasicProperties, body: &[u8], chunk: usize) {
+        let mut payload = vec![0, 60, 0, 0];
+        payload.extend_from_slice(&(body.len() as u64).to_be_bytes());
+        let put = properties.put(&mut payload);
+        assert!(put.is_ok(), "a script can be encoded");
+        self.frame(FRAME_HEADER, channel, &payload);
+        body.chunks(chunk).for_each(|chunk| self.frame(FRAME_BODY, channel, chunk));
+    }
+
+    /// The peer sends a frame.
+    pub fn frame(&self, kind: u8, channel: u16, payload: &[u8]) {
+        let mut frame = vec![kind];
+        frame.extend_from_slice(&channel.to_be_bytes());
+        frame.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        frame.extend_from_slice(payload);
+        frame.push(FRAME_END);
+        self.octets(&frame);
+    }
+
+    /// The peer sends octets.
+    pub fn octets(&self, octets: &[u8]) {
+        self.0.borrow_mut().to_client.extend(octets);
+    }
+
+    /// The peer hangs up behind what it has said.
+    pub fn hang_up(&self) {
+        self.0.borrow_mut().ended = true;
+    }
+
+    /// From now on a read gives so many octets at most.
+    pub fn cut(&self, octets: usize) {
+        self.0.borrow_mut().cut = octets;
+    }
+
+    /// From now on writes take so many octets more, all together; `None` is no limit.
+    pub fn room(&self, octets: Option<usize>) {
+        self.0.borrow_mut().room = octets;
+    }
+
+    /// Octets that the client has sent since the last call.
+    pub fn heard_octets(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.borrow_mut().from_client)
+    }
+
+    /// Frames that the client has sent since the last call.
+    pub fn heard(&self) -> Vec<Frame> {
+        Frame::all(&self.heard_octets())
+    }
+
+    /// Methods that the client has sent since the last call.
+    pub fn heard_methods(&self) -> Vec<(u16, Method)> {
+        let methods = |frame| match frame {
+            Frame::Method(channel, method) => Some((channel, method)),
+            _ => None,
+        };
+        self.heard().into_iter().filter_map(methods).collect()
+    }
+
+    fn is_readable(&self) -> bool {
+        let stream = self.0.borrow();
+        stream.token.is_some() && (!stream.to_client.is_empty() || stream.ended)
+    }
+}
+
+impl Frame {
+    /// The frames that these octets are, and nothing else.
+    pub fn all(octets: &[u8]) -> Vec<Self> {
+        let mut rest = octets;
+        let mut frames = vec![];
+        while let Some((frame, behind)) = Self::cut(rest) {
+            frames.push(frame);
+            rest = behind;
+        }
+        assert!(rest.is_empty(), "half a frame: {rest:?}");
+        frames
+    }
+
+    fn cut(octets: &[u8]) -> Option<(Self, &[u8])> {
+        if let Some(rest) = octets.strip_prefix(b"AMQP\0\0\x09\x01") {
+            return Some((Self::Header, rest));
+        }
+        let (&[kind, c0, c1, s0, s1, s2, s3], rest) = octets.split_first_chunk::<7>()?;
+        let (payload, rest) = rest.split_at_checked(u32::from_be_bytes([s0, s1, s2, s3]) as usize)?;
+        let (&FRAME_END, rest) = rest.split_first()? else { return None };
+        let channel = u16::from_be_bytes([c0, c1]);
+        let frame = match kind {
+            FRAME_METHOD => Self::Method(channel, Method::get(payload).ok()?),
+            FRAME_HEADER => Self::Content(channel, u64::from_be_bytes(*payload.get(4..)?.first_chunk()?)),
+            FRAME_BODY => Self::Body(channel, payload.to_vec()),
+            _ => Self::Heartbeat,
+        };
+        Some((frame, rest))
+    }
+}
+
+/// connection.start as RabbitMQ sends it.
+pub fn start() -> connection::Start {
+    connection::Start {
+        version_major: 0,
+        version_minor: 9,
+        mechanisms: "AMQPLAIN PLAIN".into(),
+        locales: "en_US".into(),
+        ..Default::default()
+    }
+}
+
+/// Sockets that are wires.
+struct Memory(Wire);
+
+impl Network for Memory {
+    type Socket = Wire;
+
+    fn resolve(&mut self, _: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>) {
+        then(Ok(vec![([127, 0, 0, 1], port).into()]));
+    }
+
+    fn connect(&mut self, _: SocketAddr, token: Token) -> io::Result<Wire> {
+        self.0.0.borrow_mut().token = Some(token);
+        Ok(self.0.clone())
+    }
+
+    fn connected(&mut self, _: &Wire) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn watch(&mut self, _: &Wire, _: Token, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn forget(&mut self, socket: Wire, _: Token) {
+        socket.0.borrow_mut().token = None;
+    }
+}
+
+impl io::Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut stream = self.0.borrow_mut();
+        if stream.to_client.is_empty() {
+            return if stream.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let limit = if stream.cut == 0 { buffer.len() } else { stream.cut.min(buffer.len()) };
+        stream.to_client.read(buffer.get_mut(..limit).unwrap_or_default())
+    }
+}
+
+impl io::Write for Wire {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let mut stream = self.0.borrow_mut();
+        let n = stream.room.map_or(octets.len(), |room| room.min(octets.len()));
+        if n == 0 && !octets.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        stream.room = stream.room.map(|room| room - n);
+        stream.from_client.extend_from_slice(octets.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: 'static> fmt::Debug for Scene<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scene").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
