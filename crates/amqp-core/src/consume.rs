@@ -1,11 +1,12 @@
 //! basic.consume, to be sent.
 
 use crate::{
+    channel::{Consumer as Registered, Identity},
     delivery::{Delivery, DeliveryTag},
     error::{Error, Invalid, Result},
     handle::Channel,
     reply::{Answer, Continuation, Expect, Outcome},
-    shared::Op,
+    shared::{Op, Refused, Shared},
     spec::{Arguments, Method, basic},
     table::Table,
     wire::ShortString,
@@ -13,10 +14,11 @@ use crate::{
 
 /// A consumer's callbacks.
 pub(crate) struct OnMessage<S: 'static> {
-    pub(crate) message: Box<dyn FnMut(&mut S, &Channel<S>, Delivery<'_>) -> Result<()> + Send>,
+    pub(crate) message: OnDelivery<S>,
     pub(crate) oversized: Option<OnOversized<S>>,
 }
 
+type OnDelivery<S> = Box<dyn FnMut(&mut S, &Channel<S>, Delivery<'_>) -> Result<()> + Send>;
 pub(crate) type OnOversized<S> = Box<dyn FnMut(&mut S, &Channel<S>, Oversized) -> Result<()> + Send>;
 
 /// A message that was larger than `max_message_size`; its body was not kept.
@@ -141,7 +143,7 @@ impl<S: 'static> ConsumeWith<S> {
     }
 }
 
-impl<S: 'static> crate::shared::Shared<S> {
+impl<S: 'static> Shared<S> {
     /// Tag, frame and registration in one step: a consumer is known before its basic.consume is on the wire.
     fn consume(
         &self,
@@ -150,13 +152,13 @@ impl<S: 'static> crate::shared::Shared<S> {
         expect: Option<Expect>,
         then: Continuation<S>,
         callbacks: OnMessage<S>,
-    ) -> Result<(), crate::shared::Refused<S>> {
+    ) -> Result<(), Box<Refused<S>>> {
         let identity = channel.identity();
         let claimed = self.claim_tag(identity, method);
         let tag = method.consumer_tag.clone();
         let op = Op::Consume { channel: channel.clone(), tag: tag.clone(), no_ack: method.no_ack, callbacks };
         if let Err(error) = claimed {
-            return Err(crate::shared::Refused { error, then, op: Some(op) });
+            return Err(Box::new(Refused { error, then, op: Some(op) }));
         }
         let result = self.submit(identity, &method.clone().into(), expect, then, Some(op));
         if result.is_err() {
@@ -167,7 +169,7 @@ impl<S: 'static> crate::shared::Shared<S> {
         result
     }
 
-    fn claim_tag(&self, identity: &crate::channel::Identity, method: &mut basic::Consume) -> Result<()> {
+    fn claim_tag(&self, identity: &Identity, method: &mut basic::Consume) -> Result<()> {
         let mut state = self.lock();
         let channel = state.usable(identity)?;
         if method.consumer_tag.is_empty() {
@@ -177,7 +179,7 @@ impl<S: 'static> crate::shared::Shared<S> {
             return Err(Error::Invalid(Invalid::DuplicateConsumerTag(tag)));
         }
         let tag = method.consumer_tag.clone();
-        channel.consumers.push(crate::channel::Consumer { tag, cancelled: false });
+        channel.consumers.push(Registered { tag, cancelled: false });
         Ok(())
     }
 }

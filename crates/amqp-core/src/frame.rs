@@ -90,7 +90,10 @@ pub(crate) fn put_method(out: &mut Vec<u8>, channel: u16, method: &Method, frame
         length if length > frame_max - ENVELOPE => {
             Err(Invalid::ArgumentsTooLarge { length, limit: frame_max - ENVELOPE })
         }
-        length => Ok(patch_size(out, put, length)),
+        length => {
+            patch_size(out, put, length);
+            Ok(())
+        }
     });
     match result {
         Ok(()) => out.push(FRAME_END),
@@ -177,7 +180,10 @@ pub(crate) fn put_content(
             let limit = frame_max - ENVELOPE;
             let result = properties.put(octets).and_then(|()| match octets.len() - header {
                 length if length > limit => Err(Invalid::PropertiesTooLarge { length, limit }),
-                length => Ok(patch_size(octets, header, length)),
+                length => {
+                    patch_size(octets, header, length);
+                    Ok(())
+                }
             });
             if result.is_err() {
                 octets.truncate(at);

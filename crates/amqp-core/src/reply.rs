@@ -33,6 +33,9 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> Outcome for Result<(), E
 /// Work for the loop, which lends it the program's state.
 pub(crate) type Job<S> = Box<dyn FnOnce(&mut S) -> Result<()> + Send>;
 
+/// A request's callback, which has its handle and the type of its reply inside.
+pub(crate) type Callback<S> = Box<dyn FnOnce(&mut S, Result<Answer>) -> Result<()> + Send>;
+
 /// The answer to a request.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -55,7 +58,7 @@ impl Expect {
 
 /// Where a reply goes. Resolved by value: it cannot happen twice.
 pub(crate) enum Continuation<S> {
-    Callback(Box<dyn FnOnce(&mut S, Result<Answer>) -> Result<()> + Send>),
+    Callback(Callback<S>),
     Nobody,
 }
 

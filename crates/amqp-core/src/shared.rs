@@ -157,11 +157,11 @@ impl<S: 'static> Shared<S> {
         expect: Option<Expect>,
         then: Continuation<S>,
         op: Option<Op<S>>,
-    ) -> Result<(), Refused<S>> {
+    ) -> Result<(), Box<Refused<S>>> {
         let mut guard = self.lock();
         if let Err(error) = guard.submit(identity, method, expect) {
             drop(guard);
-            return Err(Refused { error, then, op });
+            return Err(Box::new(Refused { error, then, op }));
         }
         let state = &mut *guard;
         if let Some(expect) = expect {
@@ -185,7 +185,7 @@ impl<S: 'static> Shared<S> {
         method: &Method,
         expect: Expect,
         then: Continuation<S>,
-    ) -> Result<(), Refused<S>> {
+    ) -> Result<(), Box<Refused<S>>> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let result = match &state.phase {
@@ -194,7 +194,7 @@ impl<S: 'static> Shared<S> {
         };
         if let Err(error) = result {
             drop(guard);
-            return Err(Refused { error, then, op: None });
+            return Err(Box::new(Refused { error, then, op: None }));
         }
         state.requests += 1;
         state.fifo.push_back(Pending { expect, then, number: state.requests });
@@ -228,12 +228,16 @@ impl<S: 'static> Shared<S> {
         identity: &Identity,
         content: &Content<'_>,
         then: Option<(Continuation<S>, u64)>,
-    ) -> Result<(), Refused<S>> {
+    ) -> Result<(), Box<Refused<S>>> {
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Err(error) = state.publish(identity, content, then.is_some(), self.parameters.outbound_limit()) {
             drop(guard);
-            return Err(Refused { error, then: then.map_or(Continuation::Nobody, |(then, _)| then), op: None });
+            return Err(Box::new(Refused {
+                error,
+                then: then.map_or(Continuation::Nobody, |(then, _)| then),
+                op: None,
+            }));
         }
         if let Some(Some(confirms)) = state.channels.get_mut(&identity.number).map(|channel| &mut channel.confirms) {
             confirms.published(then);

@@ -1,4 +1,5 @@
 //! The machine against a scripted peer: octets in, octets and calls out, under a clock that jumps.
+#![allow(clippy::unwrap_used)]
 
 use amqp_core::{
     BasicProperties, Channel, ConnectionParameters, Delivery, Error, Message, PublishOutcome, Result, ShortString,
