@@ -47,6 +47,8 @@ pub(crate) struct Driver<S: 'static> {
     /// Told about back-pressure, and not yet that it is over.
     pressed: bool,
     octets_sent: u64,
+    /// Octets have moved since the buffers were last looked at.
+    moved: bool,
     broken: Option<IoError>,
     end: End,
 }
@@ -72,12 +74,17 @@ struct Deadlines {
     linger: Option<Instant>,
     /// Publishers blocked by the broker.
     blocked: Option<(Instant, Arc<str>)>,
+    /// Buffers are given back, if nothing has moved by then.
+    tidy: Option<Instant>,
 }
 
 struct Mark {
     since: Instant,
     through: u64,
 }
+
+/// A connection on which nothing has moved for this long needs no large buffers.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Last words are given this long.
 const LINGER: Duration = Duration::from_secs(1);
@@ -99,6 +106,7 @@ impl<S: 'static> Driver<S> {
             marked: 0,
             pressed: false,
             octets_sent: 0,
+            moved: false,
             broken: None,
             end: End::No,
             shared,
@@ -113,6 +121,7 @@ impl<S: 'static> Driver<S> {
     /// `n` octets have been read into the inbox.
     pub(crate) fn received(&mut self, n: usize, now: Instant) {
         self.inbox.filled(n);
+        self.moved = true;
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.received(now);
         }
@@ -664,6 +673,7 @@ impl<S: 'static> Driver<S> {
     /// `n` octets have been written.
     pub(crate) fn wrote(&mut self, n: usize, now: Instant) {
         self.octets_sent += n as u64;
+        self.moved = true;
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.sent(now);
         }
@@ -708,11 +718,20 @@ impl<S: 'static> Driver<S> {
         self.jobs.is_empty() && (self.end == End::Gone || self.end == End::Lingering && said())
     }
 
-    /// Gives back what an idle connection does not need.
-    pub(crate) fn shrink(&mut self) {
-        self.inbox.shrink();
-        self.writing.shrink();
-        self.shared.lock().outbox.shrink();
+    /// Nothing is to be done now: large buffers are given back if it stays like that.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        if self.deadlines.tidy.is_none() && (self.inbox.is_grown() || self.writing.is_grown()) {
+            self.deadlines.tidy = now.checked_add(QUIET);
+        }
+    }
+
+    fn tidy(&mut self) {
+        self.deadlines.tidy = None;
+        if !std::mem::take(&mut self.moved) {
+            self.inbox.shrink();
+            self.writing.shrink();
+            self.shared.lock().outbox.shrink();
+        }
     }
 
     /// Requests that were asked for until now have `rpc_timeout`, rounded up by a thirty-second of it: so there are few
@@ -736,13 +755,13 @@ impl<S: 'static> Driver<S> {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let Deadlines { open, close, linger, blocked } = &self.deadlines;
+        let Deadlines { open, close, linger, blocked, tidy } = &self.deadlines;
         if self.end != End::No {
             return *linger;
         }
         let blocked = blocked.as_ref().map(|(until, _)| *until);
         let heartbeat = self.heartbeat.as_ref().map(Heartbeat::poll_timeout);
-        [*open, *close, *linger, blocked, heartbeat, self.rpc_deadline()].into_iter().flatten().min()
+        [*open, *close, *linger, *tidy, blocked, heartbeat, self.rpc_deadline()].into_iter().flatten().min()
     }
 
     /// Something may have taken too long. The socket has been read: silence is silence.
@@ -776,6 +795,9 @@ impl<S: 'static> Driver<S> {
         if let Some((_, reason)) = self.deadlines.blocked.take_if(|(until, _)| *until <= now) {
             let after = parameters.blocked_connection_timeout().unwrap_or_default();
             return self.lost(Error::BlockedTimeout { endpoint, reason, after });
+        }
+        if due(self.deadlines.tidy) {
+            self.tidy();
         }
         if due(self.rpc_deadline()) {
             self.requests_timed_out();

@@ -266,7 +266,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
                     return Err(raised);
                 }
             }
-            self.after(id);
+            self.after(id, now);
         }
         Ok(())
     }
@@ -282,7 +282,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
     }
 
     /// Deadline and end of a connection that has been served.
-    fn after(&mut self, id: usize) {
+    fn after(&mut self, id: usize, now: Instant) {
         let Some(Some(slot)) = self.slots.get_mut(id) else { return };
         if slot.driver.is_over() {
             if let Some(at) = slot.deadline {
@@ -294,6 +294,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
             self.bell.release(id);
             return;
         }
+        slot.driver.rest(now);
         let deadline = slot.poll_timeout();
         if deadline != slot.deadline {
             if let Some(at) = slot.deadline {
@@ -303,9 +304,6 @@ impl<S: 'static, N: Network> Hub<S, N> {
                 self.deadlines.insert((at, id));
             }
             slot.deadline = deadline;
-        }
-        if !slot.queued {
-            slot.driver.shrink();
         }
     }
 

@@ -2,7 +2,7 @@
 
 /// Where the socket is read into and frames are cut in place.
 ///
-/// It begins small, grows when a read fills it, and is [given back](Self::shrink) before its connection sleeps.
+/// It begins small, grows when a read fills it, and is [given back](Self::shrink) when its connection is quiet.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     octets: Vec<u8>,
@@ -61,9 +61,14 @@ impl Inbox {
         self.octets.get(from..self.start).unwrap_or_default()
     }
 
+    /// Whether there is something to give back.
+    pub(crate) fn is_grown(&self) -> bool {
+        self.octets.len() > SMALL
+    }
+
     /// Gives back what it grew; half a frame keeps what it needs.
     pub(crate) fn shrink(&mut self) {
-        if self.start == self.end && self.octets.len() > SMALL {
+        if self.start == self.end && self.is_grown() {
             *self = Self::default();
         }
     }

@@ -17,7 +17,7 @@ pub(crate) struct Outbox {
     referred: usize,
 }
 
-/// An empty buffer larger than this is given back before the connection sleeps.
+/// An empty buffer larger than this is given back when the connection is quiet.
 const KEPT: usize = 1024;
 
 impl Outbox {
@@ -89,9 +89,14 @@ impl Outbox {
         }
     }
 
+    /// Whether there is something to give back.
+    pub(crate) fn is_grown(&self) -> bool {
+        self.octets.capacity() > KEPT
+    }
+
     /// Gives back what an empty outbox holds.
     pub(crate) fn shrink(&mut self) {
-        if self.is_empty() && self.octets.capacity() > KEPT {
+        if self.is_empty() && self.is_grown() {
             *self = Self::default();
         }
     }

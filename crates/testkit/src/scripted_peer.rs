@@ -41,6 +41,7 @@ struct Stream {
     /// Octets that all further writes take together.
     room: Option<usize>,
     ended: bool,
+    discards: bool,
     token: Option<Token>,
 }
 
@@ -215,6 +216,11 @@ impl Wire {
         self.0.borrow_mut().room = octets;
     }
 
+    /// From now on the peer forgets what it hears.
+    pub fn discard(&self) {
+        self.0.borrow_mut().discards = true;
+    }
+
     /// Octets that the client has sent since the last call.
     pub fn heard_octets(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.borrow_mut().from_client)
@@ -329,7 +335,9 @@ impl io::Write for Wire {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         stream.room = stream.room.map(|room| room - n);
-        stream.from_client.extend_from_slice(octets.get(..n).unwrap_or_default());
+        if !stream.discards {
+            stream.from_client.extend_from_slice(octets.get(..n).unwrap_or_default());
+        }
         Ok(n)
     }
 

@@ -1,0 +1,1 @@
+//! What pooka allocates per message: nothing. See the tests.
