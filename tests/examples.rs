@@ -1,0 +1,33 @@
+//! The examples do what they say, on a real RabbitMQ.
+#![allow(clippy::unwrap_used)]
+
+use pooka_testkit::broker_url;
+use std::{path::PathBuf, process::Command};
+
+/// What an example prints. Cargo builds the examples beside the tests.
+fn output(example: &str, arguments: &[&str]) -> String {
+    let mut folder: PathBuf = std::env::current_exe().unwrap();
+    folder.pop();
+    let program = folder.parent().unwrap().join("examples").join(example);
+    let output = Command::new(&program).args(arguments).env("AMQP_URL", broker_url().unwrap()).output();
+    let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_quickstart_publishes_and_consumes_with_each_poller() {
+    for poller in pooka::PollerKind::available() {
+        let said = output("quickstart", &["--poller", &poller.to_string()]);
+        assert!(said.starts_with(&format!("waiting with {poller}\nconnected to RabbitMQ")), "{said}");
+        let messages: Vec<_> = said.lines().filter(|line| line.starts_with("got ")).collect();
+        let expected: Vec<_> = (1..=10).map(|n| format!("got \"message {n}\"")).collect();
+        assert_eq!(messages, expected);
+        assert!(said.ends_with("10 published and confirmed, 10 consumed and acknowledged\n"), "{said}");
+    }
+}
+
+#[test]
+fn two_connections_share_a_loop() {
+    assert_eq!(output("two_connections_one_loop", &[]), "5 messages went from one connection to the other\n");
+}
