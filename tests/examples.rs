@@ -31,3 +31,12 @@ fn the_quickstart_publishes_and_consumes_with_each_poller() {
 fn two_connections_share_a_loop() {
     assert_eq!(output("two_connections_one_loop", &[]), "5 messages went from one connection to the other\n");
 }
+
+#[test]
+fn what_the_asynchronous_publisher_publishes_the_asynchronous_consumer_consumes() {
+    let said = output("asynchronous_publisher", &["--messages", "7"]);
+    assert!(said.ends_with("7 published, 7 acked, 0 nacked\n"), "{said}");
+    let said = output("asynchronous_consumer", &["--messages", "7"]);
+    assert!(said.contains("received message # 7: message 7 مفتاح قيمة 键 值 キー 値"), "{said}");
+    assert!(said.ends_with("7 messages consumed\n"), "{said}");
+}

@@ -1,0 +1,133 @@
+//! pika's asynchronous publisher example, method by method: an exchange, a queue, a binding, confirms, a message every now and
+//! then, and an orderly end after `--messages N` confirmed messages.
+
+use pooka::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionHandle, Error, IoLoop, Result, SelectConnection,
+    exchange, queue,
+};
+use std::time::Duration;
+
+const EXCHANGE: &str = "message";
+const EXCHANGE_TYPE: &str = "topic";
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
+const QUEUE: &str = "text";
+const ROUTING_KEY: &str = "example.text";
+
+#[derive(Default)]
+struct ExamplePublisher {
+    channel: Option<Channel<Self>>,
+    message_number: u32,
+    acked: u32,
+    nacked: u32,
+    last_confirmed: u64,
+    wanted: u32,
+    stopping: bool,
+}
+
+impl ExamplePublisher {
+    fn on_connection_open(&mut self, connection: &ConnectionHandle<Self>, opened: Result<()>) -> Result<()> {
+        opened?;
+        println!("connection opened");
+        connection.add_on_close_callback(Self::on_connection_closed);
+        connection.channel().then(Self::on_channel_open);
+        Ok(())
+    }
+
+    fn on_connection_closed(&mut self, _: &ConnectionHandle<Self>, reason: &Error) -> Result<()> {
+        self.channel = None;
+        println!("connection closed: {reason}");
+        if self.stopping { Ok(()) } else { Err(reason.clone()) }
+    }
+
+    fn on_channel_open(&mut self, channel: &Channel<Self>, opened: Result<()>) -> Result<()> {
+        opened?;
+        println!("channel opened");
+        self.channel = Some(channel.clone());
+        channel.add_on_close_callback(Self::on_channel_closed);
+        channel.exchange_declare(EXCHANGE).exchange_type(EXCHANGE_TYPE).then(Self::on_exchange_declareok);
+        Ok(())
+    }
+
+    fn on_channel_closed(&mut self, channel: &Channel<Self>, reason: &Error) {
+        println!("channel closed: {reason}");
+        self.channel = None;
+        // The connection may be closing, or closed, already.
+        let _ = channel.connection().close().send();
+    }
+
+    fn on_exchange_declareok(&mut self, channel: &Channel<Self>, ok: Result<exchange::DeclareOk>) -> Result<()> {
+        ok?;
+        println!("exchange declared: {EXCHANGE}");
+        channel.queue_declare(QUEUE).then(Self::on_queue_declareok);
+        Ok(())
+    }
+
+    fn on_queue_declareok(&mut self, channel: &Channel<Self>, ok: Result<queue::DeclareOk>) -> Result<()> {
+        ok?;
+        println!("binding {EXCHANGE} to {QUEUE} with {ROUTING_KEY}");
+        channel.queue_bind(QUEUE, EXCHANGE).routing_key(ROUTING_KEY).then(Self::on_bindok);
+        Ok(())
+    }
+
+    fn on_bindok(&mut self, channel: &Channel<Self>, ok: Result<queue::BindOk>) -> Result<()> {
+        ok?;
+        self.start_publishing(channel)
+    }
+
+    fn start_publishing(&mut self, channel: &Channel<Self>) -> Result<()> {
+        channel.confirm_delivery(Self::on_delivery_confirmation).send()?;
+        self.schedule_next_message(channel);
+        Ok(())
+    }
+
+    fn on_delivery_confirmation(&mut self, channel: &Channel<Self>, confirmation: Confirmation) -> Result<()> {
+        let from = if confirmation.multiple { self.last_confirmed } else { confirmation.delivery_tag - 1 };
+        let count = (confirmation.delivery_tag - from) as u32;
+        self.last_confirmed = self.last_confirmed.max(confirmation.delivery_tag);
+        if confirmation.ack {
+            self.acked += count;
+        } else {
+            self.nacked += count;
+        }
+        if self.acked + self.nacked == self.wanted { self.stop(channel) } else { Ok(()) }
+    }
+
+    fn schedule_next_message(&self, channel: &Channel<Self>) {
+        channel.connection().ioloop().add_timeout(PUBLISH_INTERVAL, Self::publish_message);
+    }
+
+    fn publish_message(&mut self) -> Result<()> {
+        let Some(channel) = self.channel.clone() else { return Ok(()) };
+        if self.message_number == self.wanted {
+            return Ok(());
+        }
+        self.message_number += 1;
+        let properties = BasicProperties::new()
+            .app_id("example-publisher")
+            .content_type("text/plain")
+            .header("مفتاح", "قيمة")
+            .header("键", "值")
+            .header("キー", "値");
+        let body = format!("message {} مفتاح قيمة 键 值 キー 値", self.message_number);
+        channel.basic_publish(EXCHANGE, ROUTING_KEY, &body).properties(&properties).send()?;
+        println!("published message # {}", self.message_number);
+        self.schedule_next_message(&channel);
+        Ok(())
+    }
+
+    fn stop(&mut self, channel: &Channel<Self>) -> Result<()> {
+        self.stopping = true;
+        channel.close().send()
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--messages").skip(1);
+    let wanted = arguments.next().map_or(Ok(5), |number| number.parse())?;
+    let url = std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost:5672/%2F".into());
+    let mut connection = SelectConnection::open(url.parse()?, ExamplePublisher::on_connection_open)?;
+    let mut publisher = ExamplePublisher { wanted, ..Default::default() };
+    connection.ioloop().start(&mut publisher)?;
+    println!("{} published, {} acked, {} nacked", publisher.message_number, publisher.acked, publisher.nacked);
+    Ok(())
+}
