@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     handle::Channel,
     reply::{Answer, Continuation},
-    spec::{Method, basic},
+    spec::{Arguments, Method, MethodId, basic},
 };
 use std::collections::VecDeque;
 
@@ -118,16 +118,30 @@ pub(crate) fn outcome(answer: Answer) -> Result<PublishOutcome> {
 }
 
 impl Confirmation {
-    /// What the method says, if it is a confirm.
-    pub(crate) fn from_method(method: &Method) -> Option<Self> {
+    /// Decodes a method frame's payload; `None` if it is no confirm.
+    pub(crate) fn get(payload: &[u8]) -> Option<Self> {
+        let (&[0, 60, 0, method, t0, t1, t2, t3, t4, t5, t6, t7], &[bits]) = payload.split_first_chunk::<12>()? else {
+            return None;
+        };
+        let delivery_tag = u64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
         match method {
-            Method::Basic(basic::Method::Ack(basic::Ack { delivery_tag, multiple })) => {
-                Some(Self { delivery_tag: *delivery_tag, multiple: *multiple, ack: true })
-            }
-            Method::Basic(basic::Method::Nack(basic::Nack { delivery_tag, multiple, .. })) => {
-                Some(Self { delivery_tag: *delivery_tag, multiple: *multiple, ack: false })
-            }
+            80 | 120 => Some(Self { delivery_tag, multiple: bits & 1 != 0, ack: method == 80 }),
             _ => None,
+        }
+    }
+
+    /// Which method it is.
+    pub(crate) fn id(self) -> MethodId {
+        if self.ack { basic::Ack::ID } else { basic::Nack::ID }
+    }
+
+    /// The same as a method.
+    pub(crate) fn method(self) -> Method {
+        let Self { delivery_tag, multiple, ack } = self;
+        if ack {
+            basic::Ack { delivery_tag, multiple }.into()
+        } else {
+            basic::Nack { delivery_tag, multiple, requeue: false }.into()
         }
     }
 }
@@ -145,6 +159,20 @@ mod tests {
     fn settle(confirms: &mut Confirms<()>, delivery_tag: u64, multiple: bool, ack: bool) -> Vec<PublishOutcome> {
         let settled = confirms.confirmed(Confirmation { delivery_tag, multiple, ack });
         settled.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    #[test]
+    fn a_confirm_is_known_by_its_octets() {
+        for (ack, multiple) in [(true, false), (true, true), (false, true)] {
+            let confirmation = Confirmation { delivery_tag: 0x0102_0304_0506_0708, multiple, ack };
+            let mut payload = vec![];
+            confirmation.method().put(&mut payload).unwrap();
+            assert_eq!(Confirmation::get(&payload), Some(confirmation));
+            assert_eq!(Confirmation::get(&payload[..12]), None);
+        }
+        let mut payload = vec![];
+        Method::from(basic::Reject { delivery_tag: 1, requeue: true }).put(&mut payload).unwrap();
+        assert_eq!(Confirmation::get(&payload), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     protocol::{Event as Heard, Protocol, Stranger},
     reply::{Answer, Continuation, Expect, Job, Raised, lend},
     shared::{Op, Pending, Phase, Shared},
-    spec::{Arguments, Method, PROTOCOL_HEADER, basic, channel, connection},
+    spec::{Arguments, Method, MethodId, PROTOCOL_HEADER, basic, channel, connection},
 };
 use std::{
     collections::VecDeque,
@@ -153,27 +153,21 @@ impl<S: 'static> Driver<S> {
                 self.met(stranger);
                 continue;
             }
-            let event = match self.protocol.next(self.inbox.unread()) {
+            match self.protocol.next(self.inbox.unread()) {
+                Err(violation) => self.violated(violation, now),
                 Ok(None) => return Ok(()),
-                Ok(Some(event)) => event,
-                Err(violation) => {
-                    self.violated(violation, now);
-                    continue;
-                }
-            };
-            match event {
-                Heard::Message(number, incoming) => {
-                    let told = self.lines.message(&self.shared, &mut self.jobs, number, incoming, state);
-                    match told {
+                Ok(Some(Heard::Message(number, ref incoming))) => {
+                    match self.lines.message(&self.shared, &mut self.jobs, number, incoming, state) {
                         Ok(None) => {}
                         Ok(Some(Trouble::Violation(violation))) => self.violated(violation, now),
                         Ok(Some(Trouble::Channel(error))) => self.close_channel(number, error),
                         Err(raised) => return Err(self.raised(number, raised)),
                     }
                 }
-                Heard::Method(0, Method::Connection(method)) => self.on_connection(method, now),
-                Heard::Method(number, method) => {
-                    if let Err(raised) = self.on_method(number, method, now, state) {
+                Ok(Some(Heard::Connection(method))) => self.on_connection(*method, now),
+                Ok(Some(Heard::Method(number, method))) => self.on_method(number, *method, now),
+                Ok(Some(Heard::Confirmation(number, confirmation))) => {
+                    if let Err(raised) = self.confirmed(number, confirmation, state) {
                         return Err(self.raised(number, raised));
                     }
                 }
@@ -222,7 +216,7 @@ impl<S: 'static> Driver<S> {
             connection::Method::Close(close) => self.closed_by_broker(&close, now),
             connection::Method::CloseOk(_) => self.close_ok(now),
             method if self.handshake != Handshake::Done => self.on_handshake(method, now),
-            _ if self.deadlines.close.is_some() => {}
+            _ if self.ignores() => {}
             connection::Method::Blocked(blocked) => {
                 let limit = self.shared.parameters.blocked_connection_timeout();
                 if self.deadlines.blocked.is_none() {
@@ -295,14 +289,11 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    fn on_method(&mut self, number: u16, method: Method, now: Instant, state: &mut S) -> Result<(), Raised> {
-        if self.deadlines.close.is_some() {
-            return Ok(()); // after connection.close everything else is ignored [§1.4.2.10]
+    fn on_method(&mut self, number: u16, method: Method, now: Instant) {
+        if self.ignores() {
+            return;
         }
-        self.hook(number, &method);
-        if let Some(confirmation) = Confirmation::from_method(&method) {
-            return self.confirmed(number, confirmation, state);
-        }
+        self.hook(number, method.id(), || method.clone());
         match method {
             Method::Channel(channel::Method::Close(close)) => self.channel_closed_by_broker(number, &close),
             Method::Channel(channel::Method::Flow(flow)) => {
@@ -313,7 +304,11 @@ impl<S: 'static> Driver<S> {
             Method::Basic(basic::Method::Cancel(cancel)) => self.cancelled_by_broker(number, cancel),
             method => self.on_reply(number, method, now),
         }
-        Ok(())
+    }
+
+    /// After connection.close everything but its answer is ignored [§1.4.2.10].
+    fn ignores(&self) -> bool {
+        self.deadlines.close.is_some()
     }
 
     fn on_reply(&mut self, number: u16, method: Method, now: Instant) {
@@ -424,6 +419,10 @@ impl<S: 'static> Driver<S> {
     }
 
     fn confirmed(&mut self, number: u16, confirmation: Confirmation, state: &mut S) -> Result<(), Raised> {
+        if self.ignores() {
+            return Ok(());
+        }
+        self.hook(number, confirmation.id(), || confirmation.method());
         let mut guard = self.shared.lock();
         let settled = guard
             .channels
@@ -642,10 +641,10 @@ impl<S: 'static> Driver<S> {
     }
 
     /// pika's low-level hook, `add_callback`.
-    fn hook(&mut self, number: u16, method: &Method) {
-        let key = Key::Method(method.id());
+    fn hook(&mut self, number: u16, id: MethodId, method: impl FnOnce() -> Method) {
+        let key = Key::Method(id);
         if self.shared.callbacks.may_have(key) {
-            self.tell_channel(number, key, Event::Method(Box::new(method.clone())));
+            self.tell_channel(number, key, Event::Method(Box::new(method())));
         }
     }
 

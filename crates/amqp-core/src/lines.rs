@@ -124,7 +124,7 @@ impl<S: 'static> Lines<S> {
         shared: &Arc<Shared<S>>,
         jobs: &mut VecDeque<(u16, Job<S>)>,
         number: u16,
-        incoming: Incoming<'_>,
+        incoming: &Incoming<'_>,
         state: &mut S,
     ) -> Result<Option<Trouble>, Raised> {
         let Some(Some(line)) = self.0.get_mut(usize::from(number)) else { return Ok(None) };
@@ -147,7 +147,7 @@ impl<S: 'static> Lines<S> {
                 if incoming.is_refused() {
                     return consumer.refuse(shared, delivery_tag, incoming.size, state);
                 }
-                let Incoming { properties, body, shared, .. } = incoming;
+                let Incoming { properties, body, shared, .. } = *incoming;
                 let delivery = Delivery {
                     consumer_tag,
                     delivery_tag,
@@ -161,10 +161,10 @@ impl<S: 'static> Lines<S> {
                 let Consumer { callbacks, channel, .. } = consumer;
                 lend(|| (callbacks.message)(state, channel, delivery)).map(|()| None)
             }
-            Carrier::GetOk { .. } => Ok(got(shared, jobs, &line.identity, &incoming)),
+            Carrier::GetOk { .. } => Ok(got(shared, jobs, &line.identity, incoming)),
             Carrier::Return { .. } => {
                 let channel = line.handle.upgrade(shared, &line.identity);
-                returned(shared, jobs, &channel, &incoming);
+                returned(shared, jobs, &channel, incoming);
                 Ok(None)
             }
         }

@@ -1,10 +1,11 @@
 //! Octets in, events out: cuts frames and puts messages together. It calls nobody and knows neither clock nor socket.
 
 use crate::{
+    confirm::Confirmation,
     content::{Assembly, Carrier, InPlace, Incoming, in_place},
     error::Violation,
     frame::{BAD_END, ENVELOPE, HEAD, Head, Kind},
-    spec::{FRAME_END, Method, PROTOCOL_HEADER},
+    spec::{FRAME_END, Method, PROTOCOL_HEADER, connection},
 };
 
 /// The receiving half of a connection.
@@ -34,8 +35,11 @@ struct Partial {
 /// What the broker said.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
-    Method(u16, Method),
     Message(u16, Incoming<'a>),
+    Confirmation(u16, Confirmation),
+    // Boxed, so that a message, of which there are many, is not moved in the room of a method, of which there are few.
+    Method(u16, Box<Method>),
+    Connection(Box<connection::Method>),
 }
 
 /// Octets that a peer may send in a frame before the size is agreed.
@@ -137,6 +141,9 @@ impl Protocol {
                     }
                     let Some(carrier) = carrier else {
                         self.taken += head.total();
+                        if let Some(confirmation) = Confirmation::get(payload).filter(|_| head.channel != 0) {
+                            return Ok(Some(Event::Confirmation(head.channel, confirmation)));
+                        }
                         return Method::get(payload).and_then(|method| placed(head.channel, method)).map(Some);
                     };
                     if head.channel == 0 {
@@ -220,10 +227,11 @@ enum Part {
 
 /// Connection methods belong on channel 0, and nothing else does.
 fn placed<'a>(channel: u16, method: Method) -> Result<Event<'a>, Violation> {
-    match (channel, matches!(method, Method::Connection(_))) {
-        (0, false) => Err(Violation::channel("a channel's method on channel 0")),
-        (1.., true) => Err(Violation::command("a connection method on a channel")),
-        _ => Ok(Event::Method(channel, method)),
+    match (channel, method) {
+        (0, Method::Connection(method)) => Ok(Event::Connection(Box::new(method))),
+        (0, _) => Err(Violation::channel("a channel's method on channel 0")),
+        (_, Method::Connection(_)) => Err(Violation::command("a connection method on a channel")),
+        (_, method) => Ok(Event::Method(channel, Box::new(method))),
     }
 }
 
