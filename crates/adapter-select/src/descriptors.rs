@@ -1,6 +1,7 @@
 //! select(2) and poll(2): sets of descriptors, and a pipe to be woken by.
 
-use crate::poller::{Event, Interest, whole_millis};
+use crate::poller::{Event, whole_millis};
+use amqp_core::hub::Interest;
 use rustix::{
     event::{FdSetElement, FdSetIter, PollFd, PollFlags, Timespec, fd_set_insert, fd_set_num_elements, poll, select},
     io::Errno,

@@ -1,7 +1,7 @@
 //! Readiness, by whichever call was chosen at run time.
 
 use crate::descriptors::Descriptors;
-use amqp_core::{Error, Result};
+use amqp_core::{Error, Result, hub::Interest};
 use polling::{Events, PollMode};
 use std::{
     fmt, io,
@@ -82,13 +82,6 @@ impl FromStr for PollerKind {
         let all = [Self::Auto, Self::Select, Self::Poll, Self::Epoll, Self::Kqueue];
         all.into_iter().find(|kind| kind.to_string() == name).ok_or_else(|| no_such(name))
     }
-}
-
-/// What a socket is watched for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Interest {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
 }
 
 /// A socket that is ready. Errors and hang-ups count as readable, so that what is still there is read.

@@ -2,11 +2,11 @@
 
 use crate::{
     net,
-    poller::{Event, Interest, Poller, PollerKind},
+    poller::{Event, Poller, PollerKind},
 };
 use amqp_core::{
     Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, LoopHandle, Outcome, Result,
-    hub::{Hub, Network, Token, Turn},
+    hub::{Hub, Interest, Network, Token, Turn},
 };
 use std::{
     io,
@@ -128,7 +128,7 @@ impl Network for Sockets {
 
     fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<TcpStream> {
         let socket = net::connect(address)?;
-        self.poller.add(&socket, token.0, Interest { readable: false, writable: true })?;
+        self.poller.add(&socket, token.0, Interest::CONNECT)?;
         Ok(socket)
     }
 
@@ -136,8 +136,8 @@ impl Network for Sockets {
         net::connected(socket)
     }
 
-    fn watch(&mut self, socket: &TcpStream, token: Token, writable: bool) -> io::Result<()> {
-        self.poller.modify(socket, token.0, Interest { readable: true, writable })
+    fn watch(&mut self, socket: &TcpStream, token: Token, interest: Interest) -> io::Result<()> {
+        self.poller.modify(socket, token.0, interest)
     }
 
     fn forget(&mut self, socket: TcpStream, token: Token) {

@@ -130,7 +130,23 @@ impl<S: 'static> Bell<S> {
             news.sleeper.take(),
         );
         drop(news);
+        rest.1.iter().for_each(|(connection, _)| connection.never_served());
         drop(rest);
+    }
+
+    /// A new connection for the loop; a loop that is gone drops the callback, uncalled.
+    pub(crate) fn connect(&self, shared: Arc<Shared<S>>, on_open: OnOpen<S>) {
+        let refused = self.ring(|news| {
+            if news.gone {
+                return Some((shared, on_open));
+            }
+            news.connects.push_back((shared, on_open));
+            None
+        });
+        if let Some((shared, _)) = &refused {
+            shared.never_served();
+        }
+        drop(refused);
     }
 
     pub(crate) fn is_gone(&self) -> bool {

@@ -48,6 +48,8 @@ pub(crate) struct ChannelState<S> {
     /// Replies that are expected, in the order of the requests.
     pub(crate) fifo: VecDeque<Pending<S>>,
     pub(crate) consumers: Vec<Consumer>,
+    /// The limit that new consumers have; 0 is none.
+    pub(crate) prefetch: u16,
     /// `Some` in confirm mode.
     pub(crate) confirms: Option<Confirms<S>>,
     next_tag: u32,
@@ -70,7 +72,7 @@ pub(crate) struct Consumer {
 
 impl<S> ChannelState<S> {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, phase: Phase::Open, fifo: VecDeque::new(), consumers: vec![], confirms: None, next_tag: 1 }
+        Self { identity, phase: Phase::Open, fifo: VecDeque::new(), consumers: vec![], prefetch: 0, confirms: None, next_tag: 1 }
     }
 
     /// A consumer tag as pika makes them, `ctag1.1`, that is not in use.

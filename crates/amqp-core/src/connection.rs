@@ -83,7 +83,7 @@ impl<S: 'static> LoopHandle<S> {
         let on_open: OnOpen<S> =
             Box::new(move |state, connection, opened| on_open(state, connection, opened).outcome());
         let connection = ConnectionHandle(shared.clone());
-        self.0.ring(|news| news.connects.push_back((shared, on_open)));
+        self.0.connect(shared, on_open);
         connection
     }
 

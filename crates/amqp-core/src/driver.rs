@@ -17,12 +17,14 @@ use crate::{
     outbox::Outbox,
     protocol::{Event as Heard, Protocol, Stranger},
     reply::{Answer, Continuation, Expect, Job, Raised, lend},
+    room::wake_all,
     shared::{Op, Pending, Phase, Shared},
     spec::{Arguments, Method, MethodId, PROTOCOL_HEADER, basic, channel, connection},
 };
+use slab::Slab;
 use std::{
     collections::VecDeque,
-    io,
+    io, mem,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -185,7 +187,7 @@ impl<S: 'static> Driver<S> {
 
     fn apply_ops(&mut self, now: Instant) {
         self.shared.news.store(false, Ordering::Relaxed);
-        let ops = std::mem::take(&mut self.shared.lock().ops);
+        let ops = mem::take(&mut self.shared.lock().ops);
         for op in ops {
             match op {
                 Op::Open { identity, handle } => {
@@ -411,7 +413,7 @@ impl<S: 'static> Driver<S> {
         if !cancel.nowait {
             self.say(number, &basic::CancelOk { consumer_tag: cancel.consumer_tag.clone() }.into());
         }
-        self.lines.forget(number, cancel.consumer_tag.as_bytes());
+        self.lines.ended_by_broker(number, cancel.consumer_tag.as_bytes());
         if known {
             let event = Event::Cancel(cancel.consumer_tag);
             self.tell_channel(number, Key::Cancel, event);
@@ -439,7 +441,7 @@ impl<S: 'static> Driver<S> {
     }
 
     fn answer_all(&mut self, number: u16, channel: &mut ChannelState<S>, error: &Error) {
-        let fifo = std::mem::take(&mut channel.fifo);
+        let fifo = mem::take(&mut channel.fifo);
         let confirms = channel.confirms.as_mut().into_iter().flat_map(|confirms| confirms.drain().collect::<Vec<_>>());
         let all = fifo.into_iter().map(|pending| pending.then).chain(confirms);
         self.jobs.extend(all.filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
@@ -566,11 +568,13 @@ impl<S: 'static> Driver<S> {
             return;
         }
         state.phase = Phase::Closed(error.clone());
-        let channels = std::mem::take(&mut state.channels);
-        let closers = std::mem::take(&mut state.closers);
-        let fifo = std::mem::take(&mut state.fifo);
-        let ops = std::mem::take(&mut state.ops);
+        let channels = mem::take(&mut state.channels);
+        let closers = mem::take(&mut state.closers);
+        let fifo = mem::take(&mut state.fifo);
+        let ops = mem::take(&mut state.ops);
+        let waiting = mem::take(&mut state.waiting_for_room);
         drop(state);
+        wake_all(waiting);
         if self.end == End::No {
             self.end = End::Gone;
         }
@@ -656,12 +660,12 @@ impl<S: 'static> Driver<S> {
         let mut state = self.shared.lock();
         state.looked_at();
         if self.broken.is_some() || self.end == End::Gone {
-            let unwritten = std::mem::take(&mut state.outbox);
+            let unwritten = mem::take(&mut state.outbox);
             drop(state);
             drop(unwritten);
             return &mut self.writing;
         }
-        std::mem::swap(&mut state.outbox, &mut self.writing);
+        mem::swap(&mut state.outbox, &mut self.writing);
         state.in_flight = self.writing.len();
         let requests = state.requests;
         drop(state);
@@ -683,9 +687,12 @@ impl<S: 'static> Driver<S> {
         let parameters = &self.shared.parameters;
         let mut state = self.shared.lock();
         state.in_flight = self.writing.len();
-        let held = state.outbox.len() + state.in_flight;
+        let held = state.held();
         let average = self.octets_sent.checked_div(state.frames).unwrap_or(0);
+        let room = held <= parameters.outbound_high_water() && !state.waiting_for_room.is_empty();
+        let waiting = if room { mem::take(&mut state.waiting_for_room) } else { Slab::new() };
         drop(state);
+        wake_all(waiting);
         let pika = parameters.backpressure_detection() && held as u64 > average.saturating_mul(10);
         if !self.pressed && (held > parameters.outbound_high_water() || pika && held > 0) {
             self.pressed = true;
@@ -703,7 +710,12 @@ impl<S: 'static> Driver<S> {
 
     /// Whether it wants to hear more.
     pub(crate) fn reads(&self) -> bool {
-        self.end == End::No
+        self.end == End::No && !self.is_paused()
+    }
+
+    /// Whether a stream is full, so that nothing is read: that is no silence of the broker's.
+    fn is_paused(&self) -> bool {
+        self.shared.full_streams.load(Ordering::Acquire) > 0
     }
 
     /// Whether octets wait that the socket did not take.
@@ -726,7 +738,7 @@ impl<S: 'static> Driver<S> {
 
     fn tidy(&mut self) {
         self.deadlines.tidy = None;
-        if !std::mem::take(&mut self.moved) {
+        if !mem::take(&mut self.moved) {
             self.inbox.shrink();
             self.writing.shrink();
             self.shared.lock().outbox.shrink();
@@ -801,6 +813,10 @@ impl<S: 'static> Driver<S> {
         if due(self.rpc_deadline()) {
             self.requests_timed_out();
         }
+        let paused = self.is_paused();
+        if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| paused) {
+            heartbeat.received(now);
+        }
         match self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.handle_timeout(now)) {
             Some(Beat::GiveUp { silence }) => self.lost(Error::HeartbeatTimeout { endpoint, silence }),
             Some(Beat::Send) if self.writing.is_empty() => {
@@ -819,7 +835,7 @@ impl<S: 'static> Driver<S> {
         let mut late = vec![];
         let mut collect = |number: u16, pending: &mut Pending<S>| {
             if pending.number <= mark.through {
-                let then = std::mem::replace(&mut pending.then, Continuation::Nobody);
+                let then = mem::replace(&mut pending.then, Continuation::Nobody);
                 late.push((number, pending.expect.0, then));
             }
         };

@@ -47,6 +47,15 @@ pub enum Error {
         text: Arc<str>,
     },
 
+    /// The broker ended a consumer, because its queue was deleted for example.
+    #[error("the broker cancelled consumer \"{consumer_tag}\" on channel {channel}: its queue was deleted, or its node failed")]
+    ConsumerCancelled {
+        /// The channel's number.
+        channel: u16,
+        /// The consumer's tag.
+        consumer_tag: Arc<str>,
+    },
+
     /// No address of any endpoint could be connected to.
     #[error("cannot connect to {endpoint} ({}): {}", tried(.attempts.len()), causes(.attempts))]
     CannotConnect {

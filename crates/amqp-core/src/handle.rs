@@ -2,6 +2,7 @@
 //! changes some state under one short lock, and none of them ever calls the program.
 
 use crate::{
+    awaited::Awaited,
     callback::{CallbackId, Key, Terms},
     channel::{ChannelState, Identity},
     confirm::Confirmation,
@@ -16,12 +17,14 @@ use crate::{
     reply::{Continuation, Expect, Outcome},
     request::{Confirm, Request},
     shared::{Op, Phase, Shared, ack, next_serial},
-    spec::{Arguments, Method, MethodId, basic, channel, connection, exchange, queue, tx},
+    slot::Slot,
+    spec::{Arguments, Method, MethodId, basic, channel, connection},
     table::Table,
     wire::ShortString,
 };
 use std::{
     fmt,
+    future::IntoFuture,
     sync::{Arc, Weak, atomic::Ordering},
 };
 
@@ -125,8 +128,7 @@ impl<S: 'static> ConnectionHandle<S> {
 
     /// Octets that wait to be written.
     pub fn outbound_len(&self) -> usize {
-        let state = self.0.lock();
-        state.outbox.len() + state.in_flight
+        self.0.lock().held()
     }
 
     /// The loop that serves this connection.
@@ -218,8 +220,9 @@ impl<S: 'static> ConnectionHandle<S> {
     }
 }
 
-/// channel.open, to be sent: [`then`](Self::then) lends the channel to a callback, [`send`](Self::send) gives it at once.
-#[must_use = "nothing is sent before then() or send()"]
+/// channel.open, to be sent: [`then`](Self::then) lends the channel to a callback, `.await` gives it when the broker has
+/// answered, [`send`](Self::send) at once.
+#[must_use = "nothing is sent before then(), .await or send()"]
 #[derive(Debug)]
 pub struct OpenChannel<S: 'static = ()> {
     connection: ConnectionHandle<S>,
@@ -295,8 +298,28 @@ impl<S: 'static> OpenChannel<S> {
     }
 }
 
+impl<S: 'static> IntoFuture for OpenChannel<S> {
+    type Output = Result<Channel<S>>;
+    type IntoFuture = Awaited<Channel<S>>;
+
+    /// Sends channel.open. If nobody takes the channel, it is closed again.
+    fn into_future(self) -> Awaited<Channel<S>> {
+        let slot = Slot::new();
+        let (channel, opened) = self.register();
+        let then = Continuation::Slot(slot.clone());
+        if let Err((error, then)) = match opened {
+            Ok(()) => channel.open(then),
+            Err(error) => Err((error, then)),
+        } {
+            channel.0.shared.answer_later(then, error);
+        }
+        let unclaimed = channel.clone();
+        Awaited::new(slot, move |_| Ok(channel)).or_else(move |_| drop(unclaimed))
+    }
+}
+
 /// connection.close, to be sent.
-#[must_use = "nothing is sent before then() or send()"]
+#[must_use = "nothing is sent before then(), .await or send()"]
 #[derive(Debug)]
 pub struct CloseConnection<S: 'static = ()> {
     connection: ConnectionHandle<S>,
@@ -356,7 +379,7 @@ impl<S: 'static> CloseConnection<S> {
                 }
             }
             Phase::Opening => {}
-            Phase::Closing { .. } if matches!(then, Continuation::Callback(_)) => {
+            Phase::Closing { .. } if !matches!(then, Continuation::Nobody) => {
                 state.closers.push(then);
                 return Ok(());
             }
@@ -375,7 +398,24 @@ impl<S: 'static> CloseConnection<S> {
     }
 }
 
+impl<S: 'static> IntoFuture for CloseConnection<S> {
+    type Output = Result<()>;
+    type IntoFuture = Awaited<()>;
+
+    /// Sends connection.close.
+    fn into_future(self) -> Awaited<()> {
+        let slot = Slot::new();
+        let shared = self.connection.0.clone();
+        if let Err((error, then)) = self.submit(Continuation::Slot(slot.clone())) {
+            shared.answer_later(then, error);
+        }
+        Awaited::new(slot, |_| Ok(()))
+    }
+}
+
 impl<S: 'static> Channel<S> {
+    crate::channel_requests!();
+
     pub(crate) fn shared(&self) -> &Arc<Shared<S>> {
         &self.0.shared
     }
@@ -422,112 +462,9 @@ impl<S: 'static> Channel<S> {
         channel.map(|channel| tags(&channel.consumers)).unwrap_or_default()
     }
 
-    /// Closes the channel [§1.5.2.5], behind everything that was called before.
-    pub fn close(&self) -> Request<channel::Close, Self> {
-        Request::new(
-            self,
-            channel::Close { reply_code: 200, reply_text: "Normal shutdown".into(), class_id: 0, method_id: 0 },
-        )
-    }
-
-    /// Declares a queue, which is made unless it exists [§1.7.2.1]; with an empty name the broker makes one up.
-    ///
-    /// A named queue is durable, one that the broker names is exclusive, unless said otherwise: newer brokers refuse
-    /// queues that are neither.
-    pub fn queue_declare(&self, queue: impl Into<ShortString>) -> Request<queue::Declare, Self> {
-        let queue = queue.into();
-        let named = !queue.is_empty();
-        Request::new(self, queue::Declare { queue, durable: named, exclusive: !named, ..Default::default() })
-    }
-
-    /// Binds a queue to an exchange [§1.7.2.3], with the queue's name as the routing key unless another is given.
-    pub fn queue_bind(
-        &self,
-        queue: impl Into<ShortString>,
-        exchange: impl Into<ShortString>,
-    ) -> Request<queue::Bind, Self> {
-        let queue = queue.into();
-        let routing_key = queue.clone();
-        Request::new(self, queue::Bind { queue, exchange: exchange.into(), routing_key, ..Default::default() })
-    }
-
-    /// Takes a binding back [§1.7.2.5]; a binding that does not exist is no error.
-    pub fn queue_unbind(
-        &self,
-        queue: impl Into<ShortString>,
-        exchange: impl Into<ShortString>,
-    ) -> Request<queue::Unbind, Self> {
-        let queue = queue.into();
-        let routing_key = queue.clone();
-        Request::new(self, queue::Unbind { queue, exchange: exchange.into(), routing_key, ..Default::default() })
-    }
-
-    /// Drops the messages that are ready in a queue [§1.7.2.7]; those that are delivered and unacknowledged stay.
-    pub fn queue_purge(&self, queue: impl Into<ShortString>) -> Request<queue::Purge, Self> {
-        Request::new(self, queue::Purge { queue: queue.into(), ..Default::default() })
-    }
-
-    /// Deletes a queue [§1.7.2.9]; a queue that does not exist is no error.
-    pub fn queue_delete(&self, queue: impl Into<ShortString>) -> Request<queue::Delete, Self> {
-        Request::new(self, queue::Delete { queue: queue.into(), ..Default::default() })
-    }
-
-    /// Declares a direct exchange, which is made unless it exists [§1.6.2.1]; durable unless said otherwise.
-    pub fn exchange_declare(&self, exchange: impl Into<ShortString>) -> Request<exchange::Declare, Self> {
-        let exchange_type = "direct".into();
-        Request::new(
-            self,
-            exchange::Declare { exchange: exchange.into(), exchange_type, durable: true, ..Default::default() },
-        )
-    }
-
-    /// Deletes an exchange [§1.6.2.3]; an exchange that does not exist is no error.
-    pub fn exchange_delete(&self, exchange: impl Into<ShortString>) -> Request<exchange::Delete, Self> {
-        Request::new(self, exchange::Delete { exchange: exchange.into(), ..Default::default() })
-    }
-
-    /// Binds an exchange to another one (RabbitMQ): messages flow from `source` to `destination`.
-    pub fn exchange_bind(
-        &self,
-        destination: impl Into<ShortString>,
-        source: impl Into<ShortString>,
-    ) -> Request<exchange::Bind, Self> {
-        Request::new(
-            self,
-            exchange::Bind { destination: destination.into(), source: source.into(), ..Default::default() },
-        )
-    }
-
-    /// Takes such a binding back (RabbitMQ).
-    pub fn exchange_unbind(
-        &self,
-        destination: impl Into<ShortString>,
-        source: impl Into<ShortString>,
-    ) -> Request<exchange::Unbind, Self> {
-        Request::new(
-            self,
-            exchange::Unbind { destination: destination.into(), source: source.into(), ..Default::default() },
-        )
-    }
-
-    /// Limits the unacknowledged messages of each consumer that is made from now on [§1.8.3.1]; 0 is no limit.
-    pub fn basic_qos(&self, prefetch_count: u16) -> Request<basic::Qos, Self> {
-        Request::new(self, basic::Qos { prefetch_count, ..Default::default() })
-    }
-
     /// Starts a consumer [§1.8.3.3].
     pub fn basic_consume(&self, queue: impl Into<ShortString>) -> Consume<S> {
         Consume::new(self, queue.into())
-    }
-
-    /// Ends a consumer [§1.8.3.5]: nothing reaches it once this has been called, and what was on its way is requeued.
-    pub fn basic_cancel(&self, consumer_tag: impl Into<ShortString>) -> Request<basic::Cancel, Self> {
-        Request::new(self, basic::Cancel { consumer_tag: consumer_tag.into(), ..Default::default() })
-    }
-
-    /// Asks for one message [§1.8.3.10]; `None` if the queue is empty.
-    pub fn basic_get(&self, queue: impl Into<ShortString>) -> Request<basic::Get, Self> {
-        Request::new(self, basic::Get { queue: queue.into(), ..Default::default() })
     }
 
     /// Publishes a message [§1.8.3.7].
@@ -586,11 +523,6 @@ impl<S: 'static> Channel<S> {
         })
     }
 
-    /// Asks for everything unacknowledged again [§1.8.3.16]; requeued, which is all that RabbitMQ can do.
-    pub fn basic_recover(&self) -> Request<basic::Recover, Self> {
-        Request::new(self, basic::Recover { requeue: true })
-    }
-
     /// Puts the channel into confirm mode (RabbitMQ): from now on publishes are numbered from 1, and `callback` is told
     /// what became of them.
     pub fn confirm_delivery<R: Outcome>(
@@ -601,27 +533,6 @@ impl<S: 'static> Channel<S> {
             self,
             Box::new(move |state, channel, confirmation| callback(state, channel, confirmation).outcome()),
         )
-    }
-
-    /// Begins transactions on this channel [§1.9.2.1].
-    pub fn tx_select(&self) -> Request<tx::Select, Self> {
-        Request::new(self, tx::Select {})
-    }
-
-    /// Commits what was published and acknowledged since [§1.9.2.3].
-    pub fn tx_commit(&self) -> Request<tx::Commit, Self> {
-        Request::new(self, tx::Commit {})
-    }
-
-    /// Takes back what was published and acknowledged since [§1.9.2.5].
-    pub fn tx_rollback(&self) -> Request<tx::Rollback, Self> {
-        Request::new(self, tx::Rollback {})
-    }
-
-    /// Asks the broker to pause or resume deliveries [§1.5.2.3]. RabbitMQ answers `active` only; a pause is refused
-    /// here, because it would close the whole connection: use [`basic_qos`](Self::basic_qos).
-    pub fn flow(&self, active: bool) -> Request<channel::Flow, Self> {
-        Request::new(self, channel::Flow { active })
     }
 
     /// Called when the channel is closed, by whomever.

@@ -44,11 +44,11 @@ pub trait Network {
     /// It could not be connected.
     fn connected(&mut self, socket: &Self::Socket) -> io::Result<bool>;
 
-    /// From now on the socket is watched for being readable, and for being writable too if `writable`.
+    /// From now on the socket is watched for this.
     ///
     /// # Errors
     /// The operating system's.
-    fn watch(&mut self, socket: &Self::Socket, token: Token, writable: bool) -> io::Result<()>;
+    fn watch(&mut self, socket: &Self::Socket, token: Token, interest: Interest) -> io::Result<()>;
 
     /// The socket is not needed any more.
     fn forget(&mut self, socket: Self::Socket, token: Token);
@@ -57,6 +57,20 @@ pub trait Network {
 /// Names a socket between a hub and its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token(pub usize);
+
+/// What a socket is watched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// For something to read.
+    pub readable: bool,
+    /// For room to write.
+    pub writable: bool,
+}
+
+impl Interest {
+    /// To be told when a connection has been made.
+    pub const CONNECT: Self = Self { readable: false, writable: true };
+}
 
 /// What a loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +129,7 @@ enum Stage<T> {
     Up {
         socket: T,
         token: Token,
-        watched: bool,
+        watched: Interest,
     },
     Down,
 }
@@ -369,9 +383,9 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         let mut more = false;
         if let Stage::Up { socket, .. } = &mut self.stage {
             self.driver.process(now, state)?;
-            let readable = std::mem::take(&mut self.readable);
             for read in 1..=READS {
-                if !readable || !self.driver.reads() {
+                // What was readable stays so while a full stream pauses the reading.
+                if !self.driver.reads() || !std::mem::take(&mut self.readable) {
                     break;
                 }
                 let filled = fill(&mut self.driver, socket, N::EDGE_TRIGGERED, now);
@@ -383,7 +397,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
                     Filled::Empty => break,
                     Filled::More => {
                         more = read == READS;
-                        self.readable = more;
+                        self.readable = true;
                     }
                     Filled::End(error) => {
                         self.driver.end_of_stream(error);
@@ -408,7 +422,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
             self.readable = true;
             return false;
         }
-        let wanted = self.driver.wants_to_write();
+        let wanted = Interest { readable: self.driver.reads(), writable: self.driver.wants_to_write() };
         if wanted != *watched {
             match network.watch(socket, *token, wanted) {
                 Ok(()) => *watched = wanted,
@@ -468,8 +482,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
             }
             self.driver.connected();
             self.readable = true;
-            // It is watched for being writable since it began to connect.
-            self.stage = Stage::Up { socket, token, watched: true };
+            self.stage = Stage::Up { socket, token, watched: Interest::CONNECT };
             return;
         }
         while let Some(address) = dial.next(now) {

@@ -3,12 +3,15 @@
 //! Adapters own sockets and wait; everything else is here. Programs use the `pooka` crate, which re-exports this one.
 #![forbid(unsafe_code)]
 
+mod awaited;
 mod bell;
 pub mod callback;
 mod channel;
+mod channel_requests;
 mod confirm;
 mod connection;
 mod consume;
+mod consumer;
 mod content;
 pub mod credentials;
 mod delivery;
@@ -31,18 +34,22 @@ mod publish;
 mod pump;
 mod reply;
 mod request;
+mod room;
 pub mod secret;
 mod shared;
+mod slot;
 pub mod spec;
 pub mod table;
 pub mod timer;
 pub mod uri;
 pub mod wire;
 
+pub use awaited::Awaited;
 pub use callback::{CallbackId, CallbackManager};
 pub use confirm::{Confirmation, PublishOutcome};
 pub use connection::{Connection, IoLoop, LoopHandle};
 pub use consume::{Consume, ConsumeWith, Oversized};
+pub use consumer::Consumer;
 pub use credentials::{Credentials, PlainCredentials};
 pub use delivery::{Delivery, DeliveryTag, Message, Returned};
 pub use error::{Error, Result};
@@ -53,7 +60,8 @@ pub use parameters::{ConnectionParameters, ParametersBuilder};
 pub use properties::{BasicProperties, Properties};
 pub use publish::Publish;
 pub use reply::Outcome;
-pub use request::{Ask, Confirm, Handle, Request};
+pub use request::{Ask, Confirm, Handle, Lends, Reply, Request, Waits};
+pub use room::Writable;
 pub use secret::Secret;
 pub use spec::{MethodId, basic, exchange, queue, tx};
 pub use table::{Table, Value};

@@ -90,6 +90,18 @@ impl<S: 'static> Lines<S> {
         }
     }
 
+    /// The broker has ended this consumer.
+    pub(crate) fn ended_by_broker(&mut self, number: u16, tag: &[u8]) {
+        let line = self.0.get_mut(usize::from(number)).and_then(Option::as_mut);
+        let consumers = line.into_iter().flat_map(|line| &mut line.consumers);
+        for consumer in consumers.filter(|consumer| consumer.tag.as_bytes() == tag && !consumer.cancelled) {
+            if let Some(ended) = consumer.callbacks.ended.take() {
+                ended(&consumer.tag);
+            }
+        }
+        self.forget(number, tag);
+    }
+
     pub(crate) fn confirm(&mut self, channel: Channel<S>, callback: OnConfirm<S>) {
         let identity = channel.identity().clone();
         if let Some(line) = self.line(&identity) {

@@ -1,17 +1,25 @@
 //! basic.publish, to be sent.
 
 use crate::{
+    awaited::Awaited,
     confirm::{PUBLISH_HEADER, PublishOutcome, outcome},
     error::Result,
     frame::{Body, Content},
     handle::Channel,
     properties::BasicProperties,
     reply::{Answer, Continuation, Outcome},
+    room::Writable,
+    slot::Slot,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
+};
 
 /// A message that has not been sent yet. It borrows everything and allocates nothing.
-#[must_use = "nothing is sent before then() or send()"]
+#[must_use = "nothing is sent before then(), .await or send()"]
 #[derive(Debug)]
 pub struct Publish<'a, S: 'static> {
     channel: &'a Channel<S>,
@@ -58,11 +66,15 @@ impl<'a, S: 'static> Publish<'a, S> {
         self,
         callback: impl FnOnce(&mut S, &Channel<S>, Result<PublishOutcome>) -> R + Send + 'static,
     ) {
-        let Self { channel, content } = self;
-        let lent = channel.clone();
-        let then = Continuation::Callback(Box::new(move |state: &mut S, answer: Result<Answer>| {
+        let lent = self.channel.clone();
+        self.confirmed(Continuation::Callback(Box::new(move |state: &mut S, answer: Result<Answer>| {
             callback(state, &lent, answer.and_then(outcome)).outcome()
-        }));
+        })));
+    }
+
+    /// Publishes; `then` is told the outcome, or why there is none.
+    fn confirmed(self, then: Continuation<S>) {
+        let Self { channel, content } = self;
         // Of a message that cannot come back no number is needed.
         let mark = if content.mandatory { next_mark() } else { 0 };
         let tagged = content.mandatory.then(|| tagged(content.properties, mark));
@@ -73,6 +85,53 @@ impl<'a, S: 'static> Publish<'a, S> {
         }
     }
 }
+
+/// Awaits what became of the message, in [confirm mode](Channel::confirm_select). While more than `outbound_high_water`
+/// octets wait to be written it waits for room first.
+impl<'a, S: 'static> IntoFuture for Publish<'a, S> {
+    type Output = Result<PublishOutcome>;
+    type IntoFuture = Publishing<'a, S>;
+
+    fn into_future(self) -> Publishing<'a, S> {
+        let room = self.channel.connection().writable();
+        Publishing(Progress::Waiting(room, Some(self)))
+    }
+}
+
+/// A publish that is awaited. Dropped before it was sent, nothing is sent; dropped later, its outcome is not told.
+#[must_use = "nothing is sent before .await"]
+#[derive(Debug)]
+pub struct Publishing<'a, S: 'static = ()>(Progress<'a, S>);
+
+#[derive(Debug)]
+enum Progress<'a, S: 'static> {
+    Waiting(Writable<S>, Option<Publish<'a, S>>),
+    Sent(Awaited<PublishOutcome>),
+}
+
+impl<S: 'static> Future for Publishing<'_, S> {
+    type Output = Result<PublishOutcome>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut self.0 {
+                Progress::Sent(outcome) => return Pin::new(outcome).poll(context),
+                Progress::Waiting(room, publish) => {
+                    // A connection that is over is told by the publish itself, in the channel's words.
+                    if Pin::new(room).poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let Some(publish) = publish.take() else { return Poll::Pending };
+                    let slot = Slot::new();
+                    publish.confirmed(Continuation::Slot(slot.clone()));
+                    self.0 = Progress::Sent(Awaited::new(slot, outcome));
+                }
+            }
+        }
+    }
+}
+
+impl<S: 'static> Unpin for Publishing<'_, S> {}
 
 /// The properties with a header that identifies the publish.
 fn tagged(properties: Option<&BasicProperties>, mark: u64) -> BasicProperties {

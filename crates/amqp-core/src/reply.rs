@@ -3,11 +3,13 @@
 use crate::{
     delivery::Message,
     error::{Error, Result},
+    slot::Slot,
     spec::{Method, MethodId},
 };
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 /// What a callback may return: nothing, or a `Result` whose error stops the loop and comes out of its `start`.
@@ -59,14 +61,19 @@ impl Expect {
 /// Where a reply goes. Resolved by value: it cannot happen twice.
 pub(crate) enum Continuation<S> {
     Callback(Callback<S>),
+    Slot(Arc<Slot>),
     Nobody,
 }
 
 impl<S: 'static> Continuation<S> {
-    /// What the loop has to run; nothing if nobody waits.
+    /// What the loop has to run: a callback needs the program's state, a slot is filled here and now.
     pub(crate) fn resolve(self, answer: Result<Answer>) -> Option<Job<S>> {
         match self {
             Self::Callback(callback) => Some(Box::new(move |state| callback(state, answer))),
+            Self::Slot(slot) => {
+                slot.resolve(answer);
+                None
+            }
             Self::Nobody => None,
         }
     }

@@ -1,21 +1,31 @@
-//! Requests: each AMQP method once, with its options, and the ways to continue.
+//! Requests: each AMQP method once, with its options, and the ways to continue: `.then(…)`, `.await`, `.call()`, `.send()`.
 
 use crate::{
+    awaited::Awaited,
     channel::Identity,
     confirm::OnConfirm,
-    delivery::Message,
+    delivery::{DeliveryTag, Message},
     error::{Error, Invalid, Result, Violation},
     handle::{Channel, ConnectionHandle},
     reply::{Answer, Continuation, Expect, Outcome},
     shared::{Op, Shared},
+    slot::Slot,
     spec::{Arguments, Call, Method, basic, channel, confirm, connection, exchange, queue},
     table::Table,
     wire::ShortString,
 };
-use std::sync::Arc;
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-/// A method that has not been sent yet: [`then`](Self::then) waits for its reply, [`send`](Self::send) does not.
-#[must_use = "nothing is sent before then() or send()"]
+/// A method that has not been sent yet: [`then`](Self::then), `.await` and [`call`](Self::call) wait for its reply,
+/// [`send`](Self::send) does not.
+#[must_use = "nothing is sent before then(), .await, call() or send()"]
 #[derive(Clone, Debug)]
 pub struct Request<M, H> {
     handle: H,
@@ -37,6 +47,11 @@ pub trait Ask: Into<Method> + Send + 'static {
     fn expect() -> Expected;
     #[doc(hidden)]
     fn reply(answer: Answered) -> Result<Self::Reply>;
+    /// Whether the reply may bring a message that goes back to its queue if nobody takes it.
+    #[doc(hidden)]
+    fn brings_message(&self) -> bool {
+        false
+    }
 }
 
 /// Which methods answer a request.
@@ -50,7 +65,8 @@ pub struct Expected(pub(crate) Expect);
 pub struct Answered(pub(crate) Answer);
 
 impl<M, H: Clone> Request<M, H> {
-    pub(crate) fn new(handle: &H, method: M) -> Self {
+    #[doc(hidden)]
+    pub fn new(handle: &H, method: M) -> Self {
         Self { handle: handle.clone(), method }
     }
 }
@@ -63,6 +79,22 @@ pub trait Handle: Clone + Send + Sync + 'static {
     fn submit(&self, method: Method, expect: Option<Expected>, then: Then<Self::State>) -> Result<()>;
     #[doc(hidden)]
     fn answer_later(&self, then: Then<Self::State>, error: Error);
+    /// Gives a message back that nobody took.
+    #[doc(hidden)]
+    fn requeue(&self, _: DeliveryTag) {}
+}
+
+/// Handles of a loop that goes on by itself: their requests can be continued by callbacks and awaited.
+pub trait Lends: Handle {}
+
+impl<S: 'static> Lends for Channel<S> {}
+impl<S: 'static> Lends for ConnectionHandle<S> {}
+
+/// Handles whose calls wait on the calling thread, because nobody else drives the loop.
+pub trait Waits: Handle {
+    /// Returns when `done` says so.
+    #[doc(hidden)]
+    fn wait(&self, done: &mut dyn FnMut() -> bool);
 }
 
 /// Where a reply goes.
@@ -70,7 +102,7 @@ pub trait Handle: Clone + Send + Sync + 'static {
 #[expect(missing_debug_implementations, reason = "closures")]
 pub struct Then<S>(pub(crate) Continuation<S>);
 
-impl<M: Ask, H: Handle> Request<M, H> {
+impl<M: Ask, H: Lends> Request<M, H> {
     /// Sends the request; `callback` gets the reply, or the reason why there will be none. It is called by the loop,
     /// exactly once, and never from within this.
     pub fn then<R: Outcome>(self, callback: impl FnOnce(&mut H::State, &H, Result<M::Reply>) -> R + Send + 'static) {
@@ -87,6 +119,9 @@ impl<M: Ask, H: Handle> Request<M, H> {
         }
     }
 
+}
+
+impl<M: Ask, H: Handle> Request<M, H> {
     /// Sends the request without waiting: AMQP's `nowait` where there is one, otherwise the reply is swallowed.
     ///
     /// # Errors
@@ -96,6 +131,83 @@ impl<M: Ask, H: Handle> Request<M, H> {
         method.check()?;
         let expect = if method.nowait() { None } else { Some(M::expect()) };
         handle.submit(method.into(), expect, Then(Continuation::Nobody))
+    }
+
+    fn reply(self) -> Reply<M, H> {
+        let Self { handle, method } = self;
+        let slot = Slot::new();
+        let brings_message = method.brings_message();
+        let then = Then(Continuation::Slot(slot.clone()));
+        match method.check() {
+            // What cannot be sent is answered in the slot.
+            Ok(()) => drop(handle.submit(method.into(), Some(M::expect()), then)),
+            Err(invalid) => handle.answer_later(then, invalid.into()),
+        }
+        Reply { slot, handle, brings_message, method: PhantomData }
+    }
+}
+
+impl<M: Ask, H: Waits> Request<M, H> {
+    /// Sends the request and waits for its reply.
+    ///
+    /// # Errors
+    /// It could not be sent, or there will be no reply: the reason. It takes no longer than `rpc_timeout`.
+    pub fn call(self) -> Result<M::Reply> {
+        let reply = self.reply();
+        reply.handle.wait(&mut || reply.slot.is_answered());
+        let answer = reply.slot.take().unwrap_or(Err(Error::LoopGone));
+        answer.and_then(|answer| M::reply(Answered(answer)))
+    }
+}
+
+/// A request that has been sent, and is awaited here: wire order is the order in which `.await` began.
+///
+/// Dropped before its end it leaves the channel in step: the reply is swallowed when it comes, and a message that it
+/// brings goes back to its queue.
+#[must_use = "the reply is waited for by .await"]
+pub struct Reply<M: Ask, H: Handle> {
+    slot: Arc<Slot>,
+    handle: H,
+    brings_message: bool,
+    method: PhantomData<fn() -> M>,
+}
+
+impl<M: Ask, H: Lends> IntoFuture for Request<M, H> {
+    type Output = Result<M::Reply>;
+    type IntoFuture = Reply<M, H>;
+
+    /// Sends the request.
+    fn into_future(self) -> Reply<M, H> {
+        self.reply()
+    }
+}
+
+impl<M: Ask, H: Handle> Future for Reply<M, H> {
+    type Output = Result<M::Reply>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.slot.poll(context).map(|answer| answer.and_then(|answer| M::reply(Answered(answer))))
+    }
+}
+
+impl<M: Ask, H: Handle> Unpin for Reply<M, H> {}
+
+impl<M: Ask, H: Handle> Drop for Reply<M, H> {
+    fn drop(&mut self) {
+        if self.brings_message {
+            let handle = self.handle.clone();
+            self.slot.abandon(Box::new(move |answer| {
+                if let Ok(Answer::Message(message)) = answer {
+                    handle.requeue(message.delivery_tag);
+                }
+            }));
+        }
+    }
+}
+
+impl<M: Ask, H: Handle> fmt::Debug for Reply<M, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("is_answered", &self.slot.is_answered()).finish_non_exhaustive()
     }
 }
 
@@ -108,6 +220,11 @@ impl<S: 'static> Handle for Channel<S> {
 
     fn answer_later(&self, then: Then<S>, error: Error) {
         self.shared().answer_later(then.0, error);
+    }
+
+    fn requeue(&self, delivery_tag: DeliveryTag) {
+        // A channel that is closed has requeued it already.
+        let _ = self.basic_reject(delivery_tag, true);
     }
 }
 
@@ -207,6 +324,9 @@ impl Ask for basic::Get {
     type Reply = Option<Message>;
     fn nowait(&mut self) -> bool {
         false
+    }
+    fn brings_message(&self) -> bool {
+        !self.no_ack
     }
     fn expect() -> Expected {
         Expected(Expect(basic::GetOk::ID, Some(basic::GetEmpty::ID)))
@@ -354,5 +474,17 @@ impl<S: 'static> Confirm<S> {
         let expect = (!nowait).then_some(Expect(confirm::SelectOk::ID, None));
         let op = Op::Confirm { channel: channel.clone(), callback };
         send_on(channel.shared(), channel.identity(), &confirm::Select { nowait }.into(), expect, then, Some(op))
+    }
+}
+
+impl<S: 'static> IntoFuture for Confirm<S> {
+    type Output = Result<()>;
+    type IntoFuture = Awaited<()>;
+
+    /// Sends confirm.select.
+    fn into_future(self) -> Awaited<()> {
+        let slot = Slot::new();
+        let _ = self.submit(false, Continuation::Slot(slot.clone()));
+        Awaited::new(slot, |_| Ok(()))
     }
 }

@@ -20,12 +20,15 @@ use crate::{
     table::Table,
     wire::ShortString,
 };
+use slab::Slab;
 use std::{
     collections::{BTreeMap, VecDeque},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Waker,
 };
 
 /// A connection as its handles and its loop see it.
@@ -37,6 +40,8 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) endpoint: Arc<str>,
     pub(crate) callbacks: CallbackManager<EventCallback<S>>,
     pub(crate) server_properties: OnceLock<Table>,
+    /// Streams that are full: nothing is read while there are any.
+    pub(crate) full_streams: AtomicUsize,
     /// An [`Op`] waits: looked at before each frame, without the lock.
     pub(crate) news: AtomicBool,
     state: Mutex<State<S>>,
@@ -55,6 +60,8 @@ pub(crate) struct State<S: 'static> {
     pub(crate) closers: Vec<Continuation<S>>,
     /// What channel 0 expects: update-secret-ok.
     pub(crate) fifo: VecDeque<Pending<S>>,
+    /// Who waits until there is less to write.
+    pub(crate) waiting_for_room: Slab<Waker>,
     /// Counts requests that wait for a reply.
     pub(crate) requests: u64,
     /// Frames sent, for the average of pika's back-pressure rule.
@@ -115,6 +122,7 @@ impl<S: 'static> Shared<S> {
             parameters,
             callbacks: CallbackManager::new(),
             server_properties: OnceLock::new(),
+            full_streams: AtomicUsize::new(0),
             news: AtomicBool::new(false),
             state: Mutex::new(State {
                 phase: Phase::Opening,
@@ -125,6 +133,7 @@ impl<S: 'static> Shared<S> {
                 ops: vec![],
                 closers: vec![],
                 fifo: VecDeque::new(),
+                waiting_for_room: Slab::new(),
                 requests: 0,
                 frames: 0,
                 queued: false,
@@ -149,6 +158,19 @@ impl<S: 'static> Shared<S> {
         }
     }
 
+    /// The loop went without having heard of this connection.
+    pub(crate) fn never_served(&self) {
+        let mut state = self.lock();
+        if let Phase::Closed(_) = state.phase {
+            return;
+        }
+        state.phase = Phase::Closed(Error::LoopGone);
+        let closers = mem::take(&mut state.closers);
+        drop(state);
+        // There is no state to lend: callbacks are dropped, whoever else waits is told.
+        closers.into_iter().for_each(|closer| drop(closer.resolve(Err(Error::LoopGone))));
+    }
+
     /// Sends a method on a channel. What cannot be sent comes back with the reason and its continuation.
     pub(crate) fn submit(
         &self,
@@ -159,16 +181,10 @@ impl<S: 'static> Shared<S> {
         op: Option<Op<S>>,
     ) -> Result<(), Box<Refused<S>>> {
         let mut guard = self.lock();
-        if let Err(error) = guard.submit(identity, method, expect) {
+        let state = &mut *guard;
+        if let Err((error, then)) = state.request(identity, method, expect, then) {
             drop(guard);
             return Err(Box::new(Refused { error, then, op }));
-        }
-        let state = &mut *guard;
-        if let Some(expect) = expect {
-            state.requests += 1;
-            if let Some(channel) = state.channels.get_mut(&identity.number) {
-                channel.fifo.push_back(Pending { expect, then, number: state.requests });
-            }
         }
         let op = op.or_else(|| side_effect(identity, method));
         if let Some(op) = op {
@@ -268,7 +284,27 @@ impl<S: 'static> State<S> {
         }
     }
 
-    fn submit(&mut self, identity: &Arc<Identity>, method: &Method, expect: Option<Expect>) -> Result<()> {
+    /// Encodes a method on a channel; if a reply is expected, `then` gets it.
+    pub(crate) fn request(
+        &mut self,
+        identity: &Identity,
+        method: &Method,
+        expect: Option<Expect>,
+        then: Continuation<S>,
+    ) -> Result<(), (Error, Continuation<S>)> {
+        if let Err(error) = self.encode(identity, method, expect) {
+            return Err((error, then));
+        }
+        if let Some(expect) = expect {
+            self.requests += 1;
+            if let Some(channel) = self.channels.get_mut(&identity.number) {
+                channel.fifo.push_back(Pending { expect, then, number: self.requests });
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, identity: &Identity, method: &Method, expect: Option<Expect>) -> Result<()> {
         let frame_max = self.limits.frame_max;
         self.usable(identity)?;
         let frame = |outbox: &mut Outbox| put_method(outbox.octets(), identity.number, method, frame_max);
@@ -289,6 +325,7 @@ impl<S: 'static> State<S> {
                 channel.confirms = Some(Confirms::default());
             }
             Method::Basic(basic::Method::Cancel(cancel)) => channel.cancelling(&cancel.consumer_tag, expect.is_some()),
+            Method::Basic(basic::Method::Qos(qos)) if !qos.global => channel.prefetch = qos.prefetch_count,
             _ => {}
         }
         Ok(())
@@ -297,7 +334,7 @@ impl<S: 'static> State<S> {
     #[inline]
     fn publish(&mut self, identity: &Identity, content: &Content<'_>, waits: bool, limit: Option<usize>) -> Result<()> {
         let frame_max = self.limits.frame_max;
-        let held = self.outbox.len() + self.in_flight;
+        let held = self.held();
         if let Some(limit) = limit.filter(|limit| held > *limit) {
             return Err(Error::OutboundFull { held, limit });
         }
@@ -308,6 +345,12 @@ impl<S: 'static> State<S> {
         put_content(&mut self.outbox, identity.number, content, frame_max)?;
         self.frames += 3;
         Ok(())
+    }
+
+    /// Octets that wait to be written.
+    #[inline]
+    pub(crate) fn held(&self) -> usize {
+        self.outbox.len() + self.in_flight
     }
 
     /// The loop is about to look: whoever comes later has to tell it again.

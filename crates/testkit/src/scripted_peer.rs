@@ -2,7 +2,7 @@
 
 use amqp_core::{
     BasicProperties, ConnectionHandle, ConnectionParameters, LoopHandle, Outcome, Result,
-    hub::{Hub, Network, Token, Turn},
+    hub::{Hub, Interest, Network, Token, Turn},
     spec::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, Method, channel, connection},
 };
 use std::{
@@ -307,7 +307,7 @@ impl Network for Memory {
         Ok(true)
     }
 
-    fn watch(&mut self, _: &Wire, _: Token, _: bool) -> io::Result<()> {
+    fn watch(&mut self, _: &Wire, _: Token, _: Interest) -> io::Result<()> {
         Ok(())
     }
 
