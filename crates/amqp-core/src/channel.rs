@@ -72,7 +72,15 @@ pub(crate) struct Consumer {
 
 impl<S> ChannelState<S> {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
-        Self { identity, phase: Phase::Open, fifo: VecDeque::new(), consumers: vec![], prefetch: 0, confirms: None, next_tag: 1 }
+        Self {
+            identity,
+            phase: Phase::Open,
+            fifo: VecDeque::new(),
+            consumers: vec![],
+            prefetch: 0,
+            confirms: None,
+            next_tag: 1,
+        }
     }
 
     /// A consumer tag as pika makes them, `ctag1.1`, that is not in use.

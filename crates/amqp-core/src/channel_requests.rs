@@ -87,7 +87,12 @@ macro_rules! channel_requests {
             let exchange_type = "direct".into();
             $crate::Request::new(
                 self,
-                $crate::exchange::Declare { exchange: exchange.into(), exchange_type, durable: true, ..Default::default() },
+                $crate::exchange::Declare {
+                    exchange: exchange.into(),
+                    exchange_type,
+                    durable: true,
+                    ..Default::default()
+                },
             )
         }
 
@@ -119,7 +124,11 @@ macro_rules! channel_requests {
         ) -> $crate::Request<$crate::exchange::Unbind, Self> {
             $crate::Request::new(
                 self,
-                $crate::exchange::Unbind { destination: destination.into(), source: source.into(), ..Default::default() },
+                $crate::exchange::Unbind {
+                    destination: destination.into(),
+                    source: source.into(),
+                    ..Default::default()
+                },
             )
         }
 

@@ -48,7 +48,9 @@ pub enum Error {
     },
 
     /// The broker ended a consumer, because its queue was deleted for example.
-    #[error("the broker cancelled consumer \"{consumer_tag}\" on channel {channel}: its queue was deleted, or its node failed")]
+    #[error(
+        "the broker cancelled consumer \"{consumer_tag}\" on channel {channel}: its queue was deleted, or its node failed"
+    )]
     ConsumerCancelled {
         /// The channel's number.
         channel: u16,

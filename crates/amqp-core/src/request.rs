@@ -118,7 +118,6 @@ impl<M: Ask, H: Lends> Request<M, H> {
             Err(invalid) => handle.answer_later(Then(then), invalid.into()),
         }
     }
-
 }
 
 impl<M: Ask, H: Handle> Request<M, H> {

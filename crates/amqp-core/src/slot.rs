@@ -1,9 +1,6 @@
 //! Where an answer waits for whoever asked: a future, or a thread.
 
-use crate::{
-    error::Result,
-    reply::Answer,
-};
+use crate::{error::Result, reply::Answer};
 use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -42,6 +42,8 @@ struct Stream {
     room: Option<usize>,
     ended: bool,
     discards: bool,
+    /// The client wants to know when it can read.
+    watched: bool,
     token: Option<Token>,
 }
 
@@ -242,7 +244,7 @@ impl Wire {
 
     fn is_readable(&self) -> bool {
         let stream = self.0.borrow();
-        stream.token.is_some() && (!stream.to_client.is_empty() || stream.ended)
+        stream.token.is_some() && stream.watched && (!stream.to_client.is_empty() || stream.ended)
     }
 }
 
@@ -299,7 +301,9 @@ impl Network for Memory {
     }
 
     fn connect(&mut self, _: SocketAddr, token: Token) -> io::Result<Wire> {
-        self.0.0.borrow_mut().token = Some(token);
+        let mut stream = self.0.0.borrow_mut();
+        (stream.token, stream.watched) = (Some(token), true);
+        drop(stream);
         Ok(self.0.clone())
     }
 
@@ -307,7 +311,8 @@ impl Network for Memory {
         Ok(true)
     }
 
-    fn watch(&mut self, _: &Wire, _: Token, _: Interest) -> io::Result<()> {
+    fn watch(&mut self, socket: &Wire, _: Token, interest: Interest) -> io::Result<()> {
+        socket.0.borrow_mut().watched = interest.readable;
         Ok(())
     }
 

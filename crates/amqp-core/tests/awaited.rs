@@ -1,0 +1,391 @@
+//! `.await` against a scripted peer: what futures and streams give, and what is left when they are dropped early.
+#![allow(clippy::unwrap_used)]
+
+use amqp_core::{
+    Channel, ConnectionParameters, Consumer, Error, Message, PublishOutcome, Result,
+    spec::{Method, basic, channel, confirm, connection, queue},
+};
+use pooka_testkit::scripted_peer::{Frame, Scene};
+use std::{
+    future::{Future, IntoFuture},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+/// Counts how often a task was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn ready<F: Future>(future: Pin<&mut F>) -> F::Output {
+    match poll(future) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it should be ready"),
+    }
+}
+
+fn scene(parameters: ConnectionParameters) -> Scene<()> {
+    let mut scene = Scene::new(parameters, |_: &mut (), _, opened| opened.unwrap());
+    scene.open(&mut ()).unwrap();
+    scene
+}
+
+fn with_channel() -> (Scene<()>, Channel) {
+    let mut scene = scene(ConnectionParameters::default());
+    let channel = scene.connection.channel().send().unwrap();
+    scene.open_channel(1, &mut ()).unwrap();
+    scene.wire.heard();
+    (scene, channel)
+}
+
+fn run(scene: &mut Scene<()>) {
+    scene.run(&mut ()).unwrap();
+}
+
+fn heard(scene: &mut Scene<()>) -> Vec<(u16, Method)> {
+    run(scene);
+    scene.wire.heard_methods()
+}
+
+fn get_ok(scene: &mut Scene<()>, delivery_tag: u64) {
+    scene.wire.say(1, basic::GetOk { delivery_tag, ..Default::default() });
+    scene.wire.content(1, &Default::default(), b"got", 100);
+    run(scene);
+}
+
+fn deliver(scene: &mut Scene<()>, tags: std::ops::RangeInclusive<u64>) {
+    for delivery_tag in tags {
+        scene.wire.say(1, basic::Deliver { consumer_tag: "c".into(), delivery_tag, ..Default::default() });
+        scene.wire.content(1, &Default::default(), &delivery_tag.to_be_bytes(), 100);
+    }
+    run(scene);
+}
+
+fn next(consumer: &mut Consumer) -> Poll<Option<Result<Message>>> {
+    poll(pin!(consumer.next()))
+}
+
+fn numbers(consumer: &mut Consumer) -> Vec<u64> {
+    let mut numbers = vec![];
+    while let Poll::Ready(Some(Ok(message))) = next(consumer) {
+        numbers.push(message.delivery_tag.number());
+    }
+    numbers
+}
+
+fn consuming(scene: &mut Scene<()>, channel: &Channel) -> Consumer {
+    let mut consumer = pin!(channel.basic_consume("q").consumer_tag("c").into_future());
+    assert!(poll(consumer.as_mut()).is_pending());
+    run(scene);
+    scene.wire.say(1, basic::QosOk {});
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    scene.wire.say(1, basic::QosOk {});
+    run(scene);
+    ready(consumer).unwrap()
+}
+
+#[test]
+fn a_request_is_sent_when_it_is_awaited_and_wakes_its_task_once() {
+    let (mut scene, channel) = with_channel();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    assert!(declared.as_mut().poll(&mut context).is_pending());
+    assert!(matches!(heard(&mut scene)[..], [(1, Method::Queue(queue::Method::Declare(_)))]));
+    scene.wire.say(1, queue::DeclareOk { queue: "q".into(), message_count: 7, consumer_count: 0 });
+    run(&mut scene);
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    assert_eq!(ready(declared).unwrap().message_count, 7);
+}
+
+#[test]
+fn a_request_that_cannot_be_sent_is_answered_at_once() {
+    let (mut scene, channel) = with_channel();
+    let error = ready(pin!(channel.queue_purge("x".repeat(256)).into_future())).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    let error = ready(pin!(channel.flow(false).into_future())).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    assert_eq!(heard(&mut scene), []);
+    assert!(channel.is_open());
+}
+
+#[test]
+fn everything_that_is_awaited_ends_with_the_reason_when_the_connection_is_lost() {
+    let (mut scene, channel) = with_channel();
+    let mut consumer = consuming(&mut scene, &channel);
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    let mut opened = pin!(scene.connection.channel().into_future());
+    let mut published = pin!(channel.basic_publish("", "q", "body").into_future());
+    let mut selected = pin!(channel.confirm_select().into_future());
+    assert!(poll(selected.as_mut()).is_pending());
+    assert!(poll(published.as_mut()).is_pending());
+    assert!(poll(declared.as_mut()).is_pending() && poll(opened.as_mut()).is_pending());
+    scene.wire.hang_up();
+    run(&mut scene);
+    let lost = |error: &Error| matches!(error, Error::StreamLost { .. });
+    assert!(lost(&ready(declared).unwrap_err()));
+    assert!(lost(&ready(opened).unwrap_err()));
+    assert!(lost(&ready(published).unwrap_err()));
+    assert!(lost(&ready(selected).unwrap_err()));
+    assert!(matches!(next(&mut consumer), Poll::Ready(Some(Err(error))) if lost(&error)));
+    assert!(matches!(next(&mut consumer), Poll::Ready(None)));
+    assert!(lost(&ready(pin!(channel.queue_declare("q").into_future())).unwrap_err()));
+}
+
+/// DESIGN's one exception: callbacks are dropped uncalled, whoever awaits is told.
+#[test]
+fn a_loop_that_is_dropped_answers_whoever_awaits() {
+    let (scene, channel) = with_channel();
+    let connection = scene.connection.clone();
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    let mut closed = pin!(connection.close().into_future());
+    assert!(poll(declared.as_mut()).is_pending() && poll(closed.as_mut()).is_pending());
+    let ioloop = scene.ioloop();
+    drop(scene);
+    assert_eq!(ready(declared).unwrap_err(), Error::LoopGone);
+    assert_eq!(ready(closed).unwrap_err(), Error::LoopGone);
+    let late = ioloop.connect(ConnectionParameters::default(), |_: &mut (), _, _| ());
+    assert_eq!(ready(pin!(late.close().into_future())).unwrap_err(), Error::LoopGone);
+    assert!(late.is_closed());
+}
+
+#[test]
+fn a_publish_has_its_outcome() {
+    let (mut scene, channel) = with_channel();
+    let error = ready(pin!(channel.basic_publish("", "q", "body").into_future())).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    let mut selected = pin!(channel.confirm_select().into_future());
+    assert!(poll(selected.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, confirm::SelectOk {});
+    run(&mut scene);
+    ready(selected).unwrap();
+    let mut first = pin!(channel.basic_publish("", "q", "1").into_future());
+    let mut second = pin!(channel.basic_publish("", "q", "2").into_future());
+    assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, basic::Nack { delivery_tag: 2, ..Default::default() });
+    run(&mut scene);
+    assert_eq!(ready(second).unwrap(), PublishOutcome::Nacked);
+    assert!(poll(first.as_mut()).is_pending());
+    scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+    run(&mut scene);
+    assert_eq!(ready(first).unwrap(), PublishOutcome::Acked);
+}
+
+#[test]
+fn over_the_high_water_mark_publishes_wait_for_room() {
+    let parameters = ConnectionParameters::builder().outbound_high_water(1000).build().unwrap();
+    let mut scene = scene(parameters);
+    let channel = scene.connection.channel().send().unwrap();
+    scene.open_channel(1, &mut ()).unwrap();
+    channel.confirm_select().send().unwrap();
+    run(&mut scene);
+    scene.wire.heard();
+    scene.wire.room(Some(0));
+    channel.basic_publish("", "q", &[0; 2000]).send().unwrap();
+    run(&mut scene);
+    let mut waiting = pin!(channel.basic_publish("", "q", "late").into_future());
+    let mut writable = pin!(scene.connection.writable());
+    let mut dropped = Box::pin(scene.connection.writable());
+    assert!(poll(waiting.as_mut()).is_pending() && poll(writable.as_mut()).is_pending());
+    assert!(poll(dropped.as_mut()).is_pending());
+    drop(dropped);
+    let held = scene.connection.outbound_len();
+    assert!(held > 2000 && held < 2100, "the publish that waits is not in the buffer: {held}");
+    scene.wire.room(None);
+    scene.writable();
+    run(&mut scene);
+    ready(writable).unwrap();
+    assert!(poll(waiting.as_mut()).is_pending());
+    run(&mut scene);
+    assert!(scene.wire.heard().contains(&Frame::Body(1, b"late".to_vec())));
+}
+
+/// What a dropped future leaves behind: nothing that another call could trip over.
+#[test]
+fn an_unclaimed_message_is_requeued() {
+    let (mut scene, channel) = with_channel();
+    for (polls, no_ack) in [(0, false), (1, false), (1, true)] {
+        let mut got = Box::pin(channel.basic_get("q").no_ack(no_ack).into_future());
+        (0..polls).for_each(|_| assert!(poll(got.as_mut()).is_pending()));
+        drop(got);
+        run(&mut scene);
+        scene.wire.heard();
+        get_ok(&mut scene, 5);
+        let rejects = heard(&mut scene)
+            .into_iter()
+            .filter(|(_, method)| *method == basic::Reject { delivery_tag: 5, requeue: true }.into());
+        assert_eq!(rejects.count(), usize::from(!no_ack));
+    }
+    // Answered, but never polled again.
+    let got = Box::pin(channel.basic_get("q").into_future());
+    run(&mut scene);
+    get_ok(&mut scene, 6);
+    drop(got);
+    assert!(heard(&mut scene).contains(&(1, basic::Reject { delivery_tag: 6, requeue: true }.into())));
+    // The channel is in step.
+    let mut got = pin!(channel.basic_get("q").into_future());
+    assert!(poll(got.as_mut()).is_pending());
+    heard(&mut scene);
+    get_ok(&mut scene, 7);
+    assert_eq!(ready(got).unwrap().unwrap().delivery_tag.number(), 7);
+    assert_eq!(heard(&mut scene), []);
+}
+
+#[test]
+fn an_unclaimed_channel_is_closed() {
+    let (mut scene, _channel) = with_channel();
+    for answered_first in [false, true] {
+        let mut opened = Box::pin(scene.connection.channel().into_future());
+        assert!(poll(opened.as_mut()).is_pending());
+        run(&mut scene);
+        if answered_first {
+            scene.open_channel(2, &mut ()).unwrap();
+            drop(opened);
+        } else {
+            drop(opened);
+            scene.open_channel(2, &mut ()).unwrap();
+        }
+        let closes = heard(&mut scene).into_iter();
+        let closes = closes.filter(|(n, m)| *n == 2 && matches!(m, Method::Channel(channel::Method::Close(_))));
+        assert_eq!(closes.count(), 1, "answered first: {answered_first}");
+        scene.wire.say(2, channel::CloseOk {});
+        run(&mut scene);
+    }
+}
+
+#[test]
+fn an_unclaimed_consumer_is_cancelled_and_its_messages_are_requeued() {
+    let (mut scene, channel) = with_channel();
+    let mut consumer = Box::pin(channel.basic_consume("q").consumer_tag("c").into_future());
+    assert!(poll(consumer.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.heard();
+    scene.wire.say(1, basic::QosOk {});
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    scene.wire.say(1, basic::QosOk {});
+    deliver(&mut scene, 1..=2);
+    drop(consumer);
+    deliver(&mut scene, 3..=3);
+    let heard = heard(&mut scene);
+    assert!(heard.iter().any(|(_, m)| matches!(m, Method::Basic(basic::Method::Cancel(_)))));
+    for delivery_tag in 1..=3 {
+        assert!(heard.contains(&(1, basic::Reject { delivery_tag, requeue: true }.into())), "{delivery_tag}");
+    }
+}
+
+#[test]
+fn a_stream_gives_messages_in_order_and_then_the_reason() {
+    let (mut scene, channel) = with_channel();
+    let mut consumer = consuming(&mut scene, &channel);
+    deliver(&mut scene, 1..=3);
+    assert_eq!(numbers(&mut consumer), [1, 2, 3]);
+    deliver(&mut scene, 4..=4);
+    scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: true });
+    run(&mut scene);
+    assert_eq!(numbers(&mut consumer), [4]);
+    assert!(matches!(next(&mut consumer), Poll::Ready(None)), "one error, then the end");
+
+    let mut consumer = consuming(&mut scene, &channel);
+    scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: true });
+    run(&mut scene);
+    let error = match next(&mut consumer) {
+        Poll::Ready(Some(Err(error))) => error,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(error, Error::ConsumerCancelled { channel: 1, consumer_tag: "c".into() });
+
+    let mut consumer = consuming(&mut scene, &channel);
+    let mut cancelled = pin!(consumer.cancel().into_future());
+    assert!(poll(cancelled.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    ready(cancelled).unwrap();
+    assert!(matches!(next(&mut consumer), Poll::Ready(None)), "the program's own end needs no reason");
+
+    let mut consumer = consuming(&mut scene, &channel);
+    let close = channel::Close { reply_code: 404, reply_text: "gone".into(), class_id: 0, method_id: 0 };
+    scene.wire.say(1, close);
+    run(&mut scene);
+    assert!(matches!(next(&mut consumer), Poll::Ready(Some(Err(e))) if e.reply_code() == Some(404)));
+}
+
+#[test]
+fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
+    let (mut scene, channel) = with_channel();
+    let prefetches = |scene: &mut Scene<()>| -> Vec<u16> {
+        let methods = heard(scene).into_iter();
+        methods
+            .filter_map(|(_, m)| match m {
+                Method::Basic(basic::Method::Qos(qos)) => Some(qos.prefetch_count),
+                Method::Basic(basic::Method::Consume(_)) => Some(u16::MAX),
+                _ => None,
+            })
+            .collect()
+    };
+    let _default = channel.basic_consume("q").into_future();
+    assert_eq!(prefetches(&mut scene), [100, u16::MAX, 0]);
+    channel.basic_qos(7).send().unwrap();
+    let _channels = channel.basic_consume("q").into_future();
+    assert_eq!(prefetches(&mut scene), [7, u16::MAX]);
+    let _own = channel.basic_consume("q").prefetch(3).into_future();
+    assert_eq!(prefetches(&mut scene), [3, u16::MAX, 7]);
+    for unbounded in [channel.basic_consume("q").no_ack(true), channel.basic_consume("q").prefetch(0)] {
+        let error = ready(pin!(unbounded.into_future())).unwrap_err();
+        assert!(error.to_string().contains("capacity"), "{error}");
+    }
+}
+
+/// Fault 39: a consumer that is slow costs bounded memory.
+#[test]
+fn a_full_stream_pauses_the_reading_and_heartbeats_go_on() {
+    let (mut scene, channel) = with_channel();
+    let mut consumer = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(4).into_future());
+    assert!(poll(consumer.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    let mut consumer = ready(consumer).unwrap();
+    deliver(&mut scene, 1..=4);
+    scene.wire.heard();
+    deliver(&mut scene, 5..=6);
+    // Far longer than two intervals: nothing is read, which is not the broker's silence.
+    for _ in 0..20 {
+        scene.advance(std::time::Duration::from_secs(30), &mut ()).unwrap();
+    }
+    assert!(scene.connection.is_open());
+    assert!(scene.wire.heard().iter().filter(|frame| **frame == Frame::Heartbeat).count() >= 19);
+    assert_eq!(numbers(&mut consumer), [1, 2, 3, 4]);
+    run(&mut scene);
+    assert_eq!(numbers(&mut consumer), [5, 6]);
+    assert!(next(&mut consumer).is_pending());
+}
+
+#[test]
+fn a_connection_that_is_closed_is_awaited() {
+    let (mut scene, _channel) = with_channel();
+    let mut closed = pin!(scene.connection.close().into_future());
+    let mut again = pin!(scene.connection.close().into_future());
+    assert!(poll(closed.as_mut()).is_pending() && poll(again.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(0, connection::CloseOk {});
+    run(&mut scene);
+    ready(closed).unwrap();
+    ready(again).unwrap();
+}
