@@ -38,3 +38,12 @@ pub use amqp_core::*;
 
 #[cfg(feature = "select")]
 pub use pooka_select::{PollerKind, SelectConnection, SelectLoop};
+
+#[cfg(feature = "mio")]
+pub use pooka_mio::{Embedded, MioConnection, MioLoop, Next};
+
+#[cfg(feature = "tokio")]
+pub use pooka_tokio::{TokioConnection, TokioLoop};
+
+#[cfg(feature = "smol")]
+pub use pooka_smol::{SmolConnection, SmolLoop};

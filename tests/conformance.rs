@@ -1,9 +1,12 @@
 //! What every adapter and poller has to do with a real RabbitMQ: written once, against the `Connection` trait.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/forms.rs"]
+mod forms;
+
 use pooka::{
     BasicProperties, Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, Error, IoLoop, LoopHandle,
-    Outcome, PollerKind, PublishOutcome, Result, SelectConnection, SelectLoop,
+    MioConnection, Outcome, PublishOutcome, Result, SelectConnection, SmolConnection, TokioConnection,
 };
 use pooka_testkit::{RabbitNode, broker_url};
 use std::{
@@ -13,41 +16,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A row of the suite is an adapter with a poller: each is a type, made by this.
+/// A row of the suite is an adapter, for some of them in one of several forms.
 macro_rules! rows {
-    ($($Row:ident $module:ident = $kind:expr;)*) => { $(
-        struct $Row<S: 'static>(SelectConnection<S>);
-
-        impl<S: 'static> Connection<S> for $Row<S> {
-            type Loop = SelectLoop<S>;
-            fn open<R: Outcome>(
-                parameters: ConnectionParameters,
-                on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
-            ) -> Result<Self> {
-                SelectConnection::open_with($kind, parameters, on_open).map(Self)
-            }
-            fn ioloop(&mut self) -> &mut SelectLoop<S> {
-                self.0.ioloop()
-            }
-            fn handle(&self) -> &ConnectionHandle<S> {
-                self.0.handle()
-            }
-        }
-
+    ($($module:ident: $Row:ty;)*) => { $(
         mod $module {
-            use super::$Row as Row;
-            cases!(Row);
+            #[allow(unused_imports, reason = "the forms of select and tokio are ours")]
+            use super::*;
+            cases!($Row);
         }
     )* };
 }
 
 macro_rules! cases {
-    ($Row:ident) => {
+    ($Row:ty) => {
         cases!($Row:
             a_connection_opens_and_closes
             messages_go_through_an_exchange_and_a_queue
             a_hundred_thousand_small_messages_arrive_in_order
             a_thousand_messages_of_random_sizes_arrive_intact
+            more_than_a_turn_reads_arrives_before_the_silence
             a_hundred_channels_are_open_at_once
             a_connection_closes_with_unread_deliveries
             the_broker_closes_a_channel_and_the_connection_goes_on
@@ -58,18 +45,22 @@ macro_rules! cases {
             a_node_that_fails_is_noticed
         );
     };
-    ($Row:ident: $($case:ident)*) => { $(
+    ($Row:ty: $($case:ident)*) => { $(
         #[test]
         fn $case() {
-            super::$case::<$Row<super::App>>();
+            super::$case::<$Row>();
         }
     )* };
 }
 
 rows! {
-    BySelect select = PollerKind::Select;
-    ByPoll poll = PollerKind::Poll;
-    ByBest epoll_or_kqueue = PollerKind::available()[0];
+    by_select: forms::BySelect<App>;
+    by_poll: forms::ByPoll<App>;
+    by_epoll_or_kqueue: SelectConnection<App>;
+    mio: MioConnection<App>;
+    tokio_current_thread: TokioConnection<App>;
+    tokio_multi_thread: forms::OnThreads<App>;
+    smol: SmolConnection<App>;
 }
 
 /// What the callbacks have seen, and what they still have to do.
@@ -261,6 +252,39 @@ fn a_thousand_messages_of_random_sizes_arrive_intact<C: Connection<App>>() {
         Ok(())
     });
     assert_eq!((app.published, app.consumed), (1000, 1000));
+}
+
+/// Edge-triggered adapters are told once that there is something to read, and it is far more than one turn reads.
+fn more_than_a_turn_reads_arrives_before_the_silence<C: Connection<App>>() {
+    const ALL: u64 = 40;
+    let app = run::<C, _>(parameters(), App::default(), |_, connection, opened| -> Result<()> {
+        opened?;
+        let channel = connection.channel().send()?;
+        channel.confirm_delivery(|_, _, _| ()).send()?;
+        channel.queue_declare("").then(|_, channel, declared| -> Result<()> {
+            let queue = declared?.queue;
+            for n in 0..ALL {
+                let consumed = queue.clone();
+                let last = n == ALL - 1;
+                channel.basic_publish("", &queue, vec![n as u8; 256 * 1024]).then(move |_, channel, outcome| {
+                    assert_eq!(outcome?, PublishOutcome::Acked);
+                    if !last {
+                        return Ok(());
+                    }
+                    // All of it is there when the broker begins, and nothing comes behind it.
+                    let on_message = |app: &mut App, channel: &Channel<App>, delivery: Delivery<'_>| {
+                        assert!(delivery.body.iter().all(|octet| u64::from(*octet) == app.consumed));
+                        app.consumed += 1;
+                        if app.consumed == ALL { channel.connection().close().send() } else { Ok(()) }
+                    };
+                    channel.basic_consume(consumed).no_ack(true).on_message(on_message).send().map(drop)
+                });
+            }
+            Ok(())
+        });
+        Ok(())
+    });
+    assert_eq!(app.consumed, ALL);
 }
 
 fn a_hundred_channels_are_open_at_once<C: Connection<App>>() {

@@ -2,7 +2,6 @@
 #![deny(unsafe_code)]
 
 mod descriptors;
-mod net;
 mod poller;
 mod select_loop;
 

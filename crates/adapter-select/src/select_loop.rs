@@ -1,9 +1,6 @@
 //! The loop: it waits for sockets, the clock and other threads, and knows nothing else.
 
-use crate::{
-    net,
-    poller::{Event, Poller, PollerKind},
-};
+use crate::poller::{Event, Poller, PollerKind};
 use amqp_core::{
     Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, LoopHandle, Outcome, Result,
     hub::{Hub, Interest, Network, Token, Turn},
@@ -123,17 +120,17 @@ impl Network for Sockets {
     type Socket = TcpStream;
 
     fn resolve(&mut self, host: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>) {
-        net::resolve(host, port, then);
+        pooka_sockets::resolve(host, port, then);
     }
 
     fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<TcpStream> {
-        let socket = net::connect(address)?;
+        let socket = pooka_sockets::connect(address)?;
         self.poller.add(&socket, token.0, Interest::CONNECT)?;
         Ok(socket)
     }
 
     fn connected(&mut self, socket: &TcpStream) -> io::Result<bool> {
-        net::connected(socket)
+        pooka_sockets::connected(socket)
     }
 
     fn watch(&mut self, socket: &TcpStream, token: Token, interest: Interest) -> io::Result<()> {

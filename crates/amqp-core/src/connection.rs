@@ -1,12 +1,15 @@
 //! The loop's face, and what an adapter provides.
 
 use crate::{
+    awaited::Awaited,
     bell::Bell,
-    error::Result,
+    error::{Error, Result},
     handle::{CloseConnection, ConnectionHandle, OpenChannel},
     parameters::ConnectionParameters,
-    reply::Outcome,
+    reply::{Answer, Outcome},
     shared::Shared,
+    slot::Slot,
+    spec::connection,
     timer::TimeoutId,
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -87,6 +90,15 @@ impl<S: 'static> LoopHandle<S> {
         connection
     }
 
+    /// Opens a connection on this loop, to be awaited. If nobody takes it, it is closed again.
+    pub fn connection(&self, parameters: ConnectionParameters) -> Awaited<ConnectionHandle<S>> {
+        let slot = Slot::new();
+        let opening = Opening(slot.clone());
+        let connection = self.connect(parameters, move |_, _, opened| opening.end(opened));
+        let unclaimed = connection.clone();
+        Awaited::new(slot, move |_| Ok(connection)).or_else(move |_| drop(unclaimed.close().send()))
+    }
+
     /// Runs `callback` on the loop, in its next turn: pika's `add_callback_threadsafe`. A loop that sleeps is woken.
     pub fn post<R: Outcome>(&self, callback: impl FnOnce(&mut S) -> R + Send + 'static) {
         self.0.post(Box::new(move |state| callback(state).outcome()));
@@ -121,5 +133,20 @@ impl<S: 'static> Clone for LoopHandle<S> {
 impl<S: 'static> fmt::Debug for LoopHandle<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LoopHandle")
+    }
+}
+
+/// Who awaits an open connection is told, also by a loop that is dropped.
+struct Opening(Arc<Slot>);
+
+impl Opening {
+    fn end(self, opened: Result<()>) {
+        self.0.resolve(opened.map(|()| Answer::Method(connection::OpenOk::default().into())));
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.resolve(Err(Error::LoopGone));
     }
 }

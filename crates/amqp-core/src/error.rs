@@ -227,6 +227,9 @@ pub enum Error {
         /// What there is, separated by commas.
         available: Arc<str>,
     },
+    /// A loop was used in a way that it cannot be used in.
+    #[error("{0}")]
+    Misuse(Misuse),
     /// A parameter has a value that it cannot have.
     #[error("{name}: {problem}")]
     BadParameter {
@@ -337,6 +340,27 @@ pub enum Invalid {
 impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+/// How a loop cannot be used.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misuse {
+    /// `start` waits on its thread, which a runtime needs for other tasks.
+    #[error("start() would block the runtime that it is called in: await run() instead")]
+    StartInsideRuntime,
+    /// The loop's sockets belong to the runtime that `run` was awaited in.
+    #[error("this loop is served by run(), whose runtime its sockets belong to: start() cannot go on with them")]
+    StartAfterRun,
+    /// The loop's sockets belong to the runtime that `start` has made.
+    #[error("this loop is served by start(), whose runtime its sockets belong to: run() cannot go on with them")]
+    RunAfterStart,
+}
+
+impl From<Misuse> for Error {
+    fn from(misuse: Misuse) -> Self {
+        Self::Misuse(misuse)
     }
 }
 

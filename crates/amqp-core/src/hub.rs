@@ -173,13 +173,14 @@ impl<S: 'static, N: Network> Hub<S, N> {
         &mut self.network
     }
 
-    /// This socket can be read, or written, or has been connected.
-    pub fn ready(&mut self, Token(token): Token, readable: bool) {
-        let Some(&id) = self.tokens.get(token) else { return };
+    /// This socket can be read, or written, or has been connected. False if there is no such socket any more.
+    pub fn ready(&mut self, Token(token): Token, readable: bool) -> bool {
+        let Some(&id) = self.tokens.get(token) else { return false };
         if let Some(Some(slot)) = self.slots.get_mut(id) {
             slot.readable |= readable;
             Self::schedule(&mut self.work, slot, id);
         }
+        true
     }
 
     /// The last look before sleeping: false if something came meanwhile. The waker ends the sleep.

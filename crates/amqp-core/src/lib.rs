@@ -40,6 +40,7 @@ mod shared;
 mod slot;
 pub mod spec;
 pub mod table;
+pub mod task;
 pub mod timer;
 pub mod uri;
 pub mod wire;

@@ -1,15 +1,20 @@
-//! Sockets that never block, and the addresses that they connect to.
+//! Sockets that never block, and the addresses that they connect to: what the adapters of pooka share.
+#![forbid(unsafe_code)]
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs},
+    os::fd::AsFd,
     thread,
 };
 
 /// Begins to connect; the socket becomes writable when it is known whether that worked.
-pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+///
+/// # Errors
+/// The operating system's.
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -21,7 +26,11 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Whether it is connected; false if that is not known yet.
-pub(crate) fn connected(socket: &TcpStream) -> io::Result<bool> {
+///
+/// # Errors
+/// It could not be connected.
+pub fn connected(socket: &impl AsFd) -> io::Result<bool> {
+    let socket = SockRef::from(socket);
     match socket.take_error()? {
         Some(error) => Err(error),
         None => match socket.peer_addr() {
@@ -33,7 +42,7 @@ pub(crate) fn connected(socket: &TcpStream) -> io::Result<bool> {
 }
 
 /// Finds a host's addresses. Names are looked up on a thread of their own, because that can take any time.
-pub(crate) fn resolve(host: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>) {
+pub fn resolve(host: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>) {
     if let Ok(address) = host.parse::<IpAddr>() {
         return then(Ok(vec![(address, port).into()]));
     }

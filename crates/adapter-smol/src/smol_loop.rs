@@ -1,0 +1,147 @@
+//! The loop as a future.
+
+use crate::sockets::Sockets;
+use amqp_core::{
+    Connection, ConnectionHandle, ConnectionParameters, IoLoop, LoopHandle, Outcome, Result,
+    hub::Hub,
+    task::{Clock, Task, unattended},
+};
+use async_io::Timer;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+/// A loop that any executor serves, for any number of connections; its sockets and its timer are async-io's.
+#[derive(Debug)]
+pub struct SmolLoop<S: 'static = ()> {
+    hub: Hub<S, Sockets>,
+    task: Task,
+    alarm: Alarm,
+}
+
+/// A connection with a [`SmolLoop`] of its own.
+///
+/// A program that awaits needs nothing else than a handle: [`pair`](Self::pair).
+#[derive(Debug)]
+pub struct SmolConnection<S: 'static = ()> {
+    ioloop: SmolLoop<S>,
+    handle: ConnectionHandle<S>,
+}
+
+impl<S: 'static> SmolLoop<S> {
+    /// A loop without connections, which [`LoopHandle::connect`] makes.
+    pub fn new() -> Self {
+        let task = Task::default();
+        Self { hub: Hub::new(Sockets { task: task.clone() }), task, alarm: Alarm::default() }
+    }
+
+    /// Serves until [`stop`](IoLoop::stop), until the last connection is over, or until a callback fails; it can be
+    /// called again and goes on where it was. It is `Send` if the state is, and dropping it loses nothing.
+    ///
+    /// # Errors
+    /// What a callback returned.
+    ///
+    /// # Panics
+    /// Goes on with a callback's panic.
+    pub async fn run(&mut self, state: &mut S) -> Result<()> {
+        poll_fn(|context| self.poll(state, context)).await
+    }
+
+    fn poll(&mut self, state: &mut S, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.task.poll(&mut self.hub, state, &mut self.alarm, context)
+    }
+}
+
+impl<S: 'static> Default for SmolLoop<S> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: 'static> IoLoop<S> for SmolLoop<S> {
+    fn handle(&self) -> LoopHandle<S> {
+        self.hub.handle()
+    }
+
+    fn start(&mut self, state: &mut S) -> Result<()> {
+        async_io::block_on(self.run(state))
+    }
+}
+
+impl<S: 'static> SmolConnection<S> {
+    /// Serves the connection; see [`SmolLoop::run`].
+    ///
+    /// # Errors
+    /// What a callback returned.
+    ///
+    /// # Panics
+    /// As [`SmolLoop::run`].
+    pub async fn run(&mut self, state: &mut S) -> Result<()> {
+        self.ioloop.run(state).await
+    }
+}
+
+impl SmolConnection {
+    /// A connection, and the future that serves it: spawn the second, then await the first.
+    ///
+    /// The second ends with the connection: [`close`](ConnectionHandle::close) it. Dropped earlier it ends the connection
+    /// at once, and answers everybody who waits. A panic of a callback closes the callback's channel, and it goes on.
+    pub fn pair(
+        parameters: ConnectionParameters,
+    ) -> (
+        impl Future<Output = Result<ConnectionHandle>> + Send + 'static,
+        impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        let mut ioloop = SmolLoop::new();
+        let connecting = ioloop.handle().connection(parameters);
+        let driver = unattended(move |context| ioloop.poll(&mut (), context));
+        (connecting, driver)
+    }
+}
+
+impl<S: 'static> Connection<S> for SmolConnection<S> {
+    type Loop = SmolLoop<S>;
+
+    fn open<R: Outcome>(
+        parameters: ConnectionParameters,
+        on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
+    ) -> Result<Self> {
+        let ioloop = SmolLoop::new();
+        let handle = ioloop.handle().connect(parameters, on_open);
+        Ok(Self { ioloop, handle })
+    }
+
+    fn ioloop(&mut self) -> &mut SmolLoop<S> {
+        &mut self.ioloop
+    }
+
+    fn handle(&self) -> &ConnectionHandle<S> {
+        &self.handle
+    }
+}
+
+/// One timer that is set again and again.
+#[derive(Debug, Default)]
+struct Alarm(Option<(Instant, Timer)>);
+
+impl Clock for Alarm {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn poll_until(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let (set, timer) = self.0.get_or_insert_with(|| (until, Timer::at(until)));
+        if *set != until {
+            timer.set_at(until);
+            *set = until;
+        }
+        let rung = Pin::new(timer).poll(context).map(drop);
+        if rung.is_ready() {
+            self.0 = None;
+        }
+        rung
+    }
+}

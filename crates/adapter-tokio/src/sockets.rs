@@ -1,0 +1,107 @@
+//! tokio's sockets, which wake their task one by one.
+
+use amqp_core::{
+    hub::{Interest, Network, Token},
+    task::Task,
+};
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, lookup_host},
+};
+
+/// The sockets of a loop. They belong to the runtime in which the loop is polled.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) task: Task,
+}
+
+/// A socket that is told when it can go on, whenever it cannot.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+    waker: Waker,
+}
+
+impl Network for Sockets {
+    type Socket = Socket;
+
+    const EDGE_TRIGGERED: bool = true;
+
+    fn resolve(&mut self, host: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>) {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return then(Ok(vec![(address, port).into()]));
+        }
+        let host = host.to_owned();
+        tokio::spawn(async move { then(lookup_host((host, port)).await.map(Iterator::collect)) });
+    }
+
+    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Socket> {
+        let stream = TcpStream::from_std(pooka_sockets::connect(address)?)?;
+        let socket = Socket { stream, waker: self.task.waker(token) };
+        socket.await_room();
+        Ok(socket)
+    }
+
+    fn connected(&mut self, socket: &Socket) -> io::Result<bool> {
+        let connected = pooka_sockets::connected(&socket.stream)?;
+        if !connected {
+            socket.await_room();
+        }
+        Ok(connected)
+    }
+
+    fn watch(&mut self, _: &Socket, _: Token, _: Interest) -> io::Result<()> {
+        Ok(()) // each read or write that cannot go on asks to be woken
+    }
+
+    fn forget(&mut self, socket: Socket, _: Token) {
+        drop(socket);
+    }
+}
+
+impl Socket {
+    /// Wakes the task when the socket can be written, and so is connected or refused.
+    fn await_room(&self) {
+        // Not cleared if it is there already: another thread may have heard of it, and it is told once.
+        if self.stream.poll_write_ready(&mut Context::from_waker(&self.waker)).is_ready() {
+            self.waker.wake_by_ref();
+        }
+    }
+}
+
+fn now_or_blocked<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(octets);
+        let mut context = Context::from_waker(&self.waker);
+        now_or_blocked(Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer))?;
+        Ok(buffer.filled().len())
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        now_or_blocked(Pin::new(&mut self.stream).poll_write(&mut Context::from_waker(&self.waker), octets))
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut context = Context::from_waker(&self.waker);
+        now_or_blocked(Pin::new(&mut self.stream).poll_write_vectored(&mut context, pieces))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
