@@ -1,0 +1,89 @@
+//! `pooka bench`: the workloads that clients are compared by, each with one line of JSON at its end.
+
+mod consuming;
+mod idle;
+mod publishing;
+mod report;
+mod round_trips;
+
+use crate::{
+    adapter::{self, OnOpen},
+    app::App,
+    end::End,
+    options::{Bench, Common, Workload},
+};
+use pooka::{Channel, ConnectionHandle, Result};
+use report::{Latencies, Usage};
+
+/// The state of a workload.
+struct Run {
+    options: Bench,
+    peer: String,
+    body: Vec<u8>,
+    queue: String,
+    /// Messages sent, and messages that are through.
+    begun: u64,
+    done: u64,
+    pressed: bool,
+    from: Usage,
+    latencies: Latencies,
+}
+
+pub(crate) fn run(common: &Common, options: &Bench) -> End {
+    let peer = format!("pooka-{}", common.adapter);
+    if options.workload == Workload::Idle {
+        return idle::run(common, options, &peer);
+    }
+    let queue = options.queue.clone();
+    let on_open: OnOpen<Run> = match options.workload {
+        Workload::Publish => publishing::unconfirmed,
+        Workload::PublishConfirm => publishing::confirmed,
+        Workload::PublishConfirm1 => round_trips::confirms,
+        Workload::ConsumeAutoack | Workload::ConsumeAck => consuming::consume,
+        Workload::Get => round_trips::gets,
+        Workload::Pingpong => round_trips::pings,
+        Workload::Idle => return End::Usage("idle has no connection of its own".into()),
+    };
+    let run = Run {
+        peer,
+        body: vec![b'x'; options.size],
+        queue: queue.unwrap_or_else(|| format!("flood-{}-{}", options.messages, options.size)),
+        begun: 0,
+        done: 0,
+        pressed: false,
+        from: Usage::now(),
+        latencies: Latencies::default(),
+        options: options.clone(),
+    };
+    adapter::run(common, run, on_open)
+}
+
+type Handle = ConnectionHandle<App<Run>>;
+type Line = Channel<App<Run>>;
+
+/// The exchange that drops what it gets.
+const DROP: &str = "bench.drop";
+const KEY: &str = "bench";
+/// The queue whose declaration is answered when everything before it has been taken.
+const SYNC: &str = "bench.sync";
+
+impl Run {
+    /// The clock runs from here.
+    fn begin(&mut self) {
+        self.from = Usage::now();
+    }
+}
+
+/// The last message is through.
+fn finish(app: &mut App<Run>, connection: &Handle, more: &[(&str, f64)]) {
+    let to = Usage::now();
+    let run = &mut app.work;
+    let mut extra = run.latencies.quantiles();
+    extra.extend_from_slice(more);
+    report::print(&run.peer, &run.options, &run.from, &to, &extra);
+    app.end(connection, End::Done(String::new()));
+}
+
+fn declare_drop(channel: &Line) -> Result<()> {
+    channel.exchange_declare(DROP).exchange_type("fanout").durable(false).send()
+}

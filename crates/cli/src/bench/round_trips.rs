@@ -1,0 +1,84 @@
+//! One message at a time: the next begins when the last is through.
+
+use super::{DROP, Handle, KEY, Line, Run, declare_drop, finish};
+use crate::app::{App, channel};
+use pooka::{Channel, Delivery, Error, PublishOutcome, Result};
+
+pub(super) fn confirms(_: &mut App<Run>, connection: &Handle) -> Result<()> {
+    let channel = channel(connection)?;
+    declare_drop(&channel)?;
+    channel.confirm_select().then(|app: &mut App<Run>, channel, selected| {
+        selected?;
+        app.work.begin();
+        confirm(app, channel);
+        Ok::<_, Error>(())
+    });
+    Ok(())
+}
+
+fn confirm(app: &mut App<Run>, channel: &Line) {
+    app.work.latencies.begin();
+    channel.basic_publish(DROP, KEY, &app.work.body).then(|app: &mut App<Run>, channel, outcome| {
+        if outcome? != PublishOutcome::Acked {
+            return Err(Error::NotOpen);
+        }
+        if through(app, channel) {
+            confirm(app, channel);
+        }
+        Ok(())
+    });
+}
+
+/// Whether there is another one to do.
+fn through(app: &mut App<Run>, channel: &Line) -> bool {
+    let run = &mut app.work;
+    run.latencies.end();
+    run.done += 1;
+    let more = run.done < run.options.messages;
+    if !more {
+        finish(app, &channel.connection(), &[]);
+    }
+    more
+}
+
+pub(super) fn gets(app: &mut App<Run>, connection: &Handle) -> Result<()> {
+    let channel = channel(connection)?;
+    app.work.begin();
+    get(app, &channel);
+    Ok(())
+}
+
+fn get(app: &mut App<Run>, channel: &Line) {
+    app.work.latencies.begin();
+    channel.basic_get(app.work.queue.clone()).no_ack(true).then(|app: &mut App<Run>, channel, got| {
+        if got?.is_none() {
+            return Err(format!("queue \"{}\" ran empty after {} messages", app.work.queue, app.work.done).into());
+        }
+        if through(app, channel) {
+            get(app, channel);
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    });
+}
+
+/// To a queue and back.
+const PINGPONG: &str = "bench.pp";
+
+pub(super) fn pings(_: &mut App<Run>, connection: &Handle) -> Result<()> {
+    let channel = channel(connection)?;
+    channel.queue_declare(PINGPONG).durable(false).exclusive(false).send()?;
+    let pong = |app: &mut App<Run>, channel: &Channel<App<Run>>, _: Delivery<'_>| -> Result<()> {
+        if through(app, channel) { ping(app, channel) } else { Ok(()) }
+    };
+    channel.basic_consume(PINGPONG).no_ack(true).on_message(pong).then(|app: &mut App<Run>, channel, consuming| {
+        consuming?;
+        app.work.begin();
+        ping(app, channel)
+    });
+    Ok(())
+}
+
+fn ping(app: &mut App<Run>, channel: &Line) -> Result<()> {
+    app.work.latencies.begin();
+    channel.basic_publish("", PINGPONG, &app.work.body).send()
+}

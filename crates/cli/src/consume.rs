@@ -1,0 +1,103 @@
+//! `pooka consume`
+
+use crate::{
+    adapter,
+    app::{App, channel},
+    end::End,
+    options::{Common, Consume},
+    output::{self, Shown},
+    progress::Progress,
+};
+use pooka::{Channel, ConnectionHandle, Delivery, Result};
+use std::{
+    io::{self, BufWriter, Stdout},
+    time::{Duration, Instant},
+};
+
+struct Work {
+    options: Consume,
+    out: BufWriter<Stdout>,
+    progress: Progress,
+    consumed: u64,
+    last: Instant,
+}
+
+pub(crate) fn run(common: &Common, options: Consume) -> End {
+    let progress = Progress::new("consumed", options.count);
+    let out = BufWriter::new(io::stdout());
+    let work = Work { options, out, progress, consumed: 0, last: Instant::now() };
+    adapter::run(common, work, |app, connection| {
+        let Consume { queue, count, prefetch, no_ack, idle_timeout, .. } = &app.work.options;
+        let channel = channel(connection)?;
+        // No more are asked for than are wanted: others may want them.
+        let wanted = count.and_then(|count| u16::try_from(count).ok()).unwrap_or(*prefetch);
+        let prefetch = if *prefetch == 0 { wanted } else { wanted.min(*prefetch) };
+        let tag = channel.basic_consume(queue.clone()).prefetch(prefetch).no_ack(*no_ack).on_message(on_message);
+        tag.then(|app: &mut App<Work>, channel, consuming| {
+            app.check(&channel.connection(), consuming);
+        });
+        channel.add_on_cancel_callback(|app: &mut App<Work>, channel, _| {
+            let line = format!("{}: the broker ended the consumer, its queue is gone", app.work.place(channel));
+            app.end(&channel.connection(), End::Refused(line));
+        });
+        if let Some(idle) = *idle_timeout {
+            app.work.last = Instant::now();
+            until_idle(connection.clone(), idle, idle);
+        }
+        Ok(())
+    })
+}
+
+impl Work {
+    fn place(&self, channel: &Channel<App<Self>>) -> String {
+        format!("queue \"{}\" at {}", self.options.queue, channel.connection().parameters().endpoint())
+    }
+}
+
+fn on_message(app: &mut App<Work>, channel: &Channel<App<Work>>, delivery: Delivery<'_>) -> Result<()> {
+    if app.is_ending() {
+        return Ok(()); // it goes back to the queue
+    }
+    let work = &mut app.work;
+    let properties = if work.options.format.json { delivery.properties.to_owned_lossy() } else { Default::default() };
+    let shown = Shown {
+        exchange: delivery.exchange,
+        routing_key: delivery.routing_key,
+        delivery_tag: delivery.delivery_tag.number(),
+        redelivered: delivery.redelivered,
+        properties: &properties,
+        body: delivery.body,
+    };
+    if let Err(error) = output::write(&mut work.out, work.options.format, &shown) {
+        let line = format!("cannot write to stdout: {error}; the message stays in {}", work.place(channel));
+        let end = if error.kind() == io::ErrorKind::BrokenPipe { End::Done(line) } else { End::Lost(line) };
+        app.end(&channel.connection(), end);
+        return Ok(());
+    }
+    work.consumed += 1;
+    work.last = Instant::now();
+    work.progress.is_at(work.consumed);
+    if !work.options.no_ack {
+        channel.basic_ack(delivery.delivery_tag)?;
+    }
+    if work.options.count == Some(work.consumed) {
+        let line = format!("consumed {} messages of {}", work.consumed, work.place(channel));
+        app.end(&channel.connection(), End::Done(line));
+    }
+    Ok(())
+}
+
+/// Looks again when the last message will have been long enough ago.
+fn until_idle(connection: ConnectionHandle<App<Work>>, idle: Duration, left: Duration) {
+    connection.ioloop().add_timeout(left, move |app: &mut App<Work>| {
+        let left = idle.saturating_sub(app.work.last.elapsed());
+        if !left.is_zero() {
+            return until_idle(connection, idle, left);
+        }
+        let Work { consumed, options, .. } = &app.work;
+        let (queue, seconds) = (&options.queue, idle.as_secs_f64());
+        let endpoint = connection.parameters().endpoint();
+        let line = format!("consumed {consumed} messages of queue \"{queue}\" at {endpoint}, none for {seconds} s");
+        app.end(&connection, End::Done(line));
+    });
+}

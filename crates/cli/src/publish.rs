@@ -1,0 +1,203 @@
+//! `pooka publish`
+
+use crate::{
+    adapter,
+    app::{App, channel},
+    end::End,
+    input::{Input, Next},
+    options::{Common, Publish, table},
+    progress::Progress,
+};
+use pooka::{BasicProperties, Channel, ConnectionHandle, PublishOutcome, Result, Returned};
+use std::time::Duration;
+
+struct Work {
+    options: Publish,
+    properties: BasicProperties,
+    timeout: Duration,
+    input: Option<Input>,
+    progress: Progress,
+    published: u64,
+    settled: u64,
+    /// Everything there is has been published.
+    over: bool,
+    /// More is to be published in a turn to come.
+    scheduled: bool,
+    /// The broker does not read fast enough.
+    pressed: bool,
+}
+
+/// Publishes that wait for their confirms at most.
+const WINDOW: u64 = 1000;
+
+/// Publishes in a turn, so that the loop can write meanwhile.
+const BATCH: usize = 1000;
+
+pub(crate) fn run(common: &Common, mut options: Publish) -> End {
+    let mut properties = BasicProperties::new();
+    if options.persistent {
+        properties = properties.persistent();
+    }
+    let headers = std::mem::take(&mut options.headers);
+    if !headers.is_empty() {
+        properties.headers = Some(table(headers));
+    }
+    let parameters = match adapter::parameters(common) {
+        Ok(parameters) => parameters,
+        Err(error) => return error.into(),
+    };
+    let total = (!options.lines).then_some(options.count);
+    let work = Work {
+        properties,
+        timeout: parameters.rpc_timeout().unwrap_or(Duration::MAX),
+        input: None,
+        progress: Progress::new("published", total),
+        published: 0,
+        settled: 0,
+        over: false,
+        scheduled: false,
+        pressed: false,
+        options,
+    };
+    adapter::run(common, work, |app, connection| {
+        let channel = channel(connection)?;
+        if app.work.options.no_confirm {
+            channel.add_on_return_callback(|app: &mut App<Work>, channel, returned| {
+                let end = app.work.returned(channel, returned);
+                app.end(&channel.connection(), end);
+            });
+        } else {
+            channel.confirm_select().send()?;
+            watch_confirms(connection.clone(), app);
+        }
+        let pressed = channel.clone();
+        connection.add_backpressure_callback(move |app: &mut App<Work>, _, held| {
+            app.work.pressed = held > 0;
+            pump(app, &pressed)
+        });
+        let (ioloop, ringing) = (connection.ioloop(), channel.clone());
+        let ring = move || {
+            let channel = ringing.clone();
+            ioloop.post(move |app: &mut App<Work>| pump(app, &channel));
+        };
+        app.work.input = Some(Input::new(&app.work.options, ring));
+        pump(app, &channel)
+    })
+}
+
+/// Publishes what there is, as far as that is possible now.
+fn pump(app: &mut App<Work>, channel: &Channel<App<Work>>) -> Result<()> {
+    for _ in 0..BATCH {
+        let ending = app.is_ending();
+        let work = &mut app.work;
+        let full = work.pressed || !work.options.no_confirm && work.published - work.settled >= WINDOW;
+        if ending || work.over || full {
+            return Ok(());
+        }
+        let Some(input) = &mut work.input else { return Ok(()) };
+        match input.next() {
+            Next::Later => return Ok(()),
+            Next::Over => {
+                work.over = true;
+                finish_when_settled(app, channel);
+                return Ok(());
+            }
+            Next::Failed(error) => {
+                app.end(&channel.connection(), End::Usage(format!("cannot read stdin: {error}")));
+                return Ok(());
+            }
+            Next::Body(body) => work.publish(channel, &body)?,
+        }
+    }
+    if !std::mem::replace(&mut app.work.scheduled, true) {
+        let again = channel.clone();
+        channel.connection().ioloop().post(move |app: &mut App<Work>| {
+            app.work.scheduled = false;
+            pump(app, &again)
+        });
+    }
+    Ok(())
+}
+
+impl Work {
+    fn publish(&mut self, channel: &Channel<App<Self>>, body: &[u8]) -> Result<()> {
+        let Publish { exchange, routing_key, mandatory, no_confirm, .. } = &self.options;
+        let publish = channel.basic_publish(exchange, routing_key, body);
+        let publish = publish.properties(&self.properties).mandatory(*mandatory);
+        if *no_confirm {
+            publish.send()?;
+            self.progress.is_at(self.published);
+        } else {
+            publish.then(on_outcome);
+        }
+        self.published += 1;
+        Ok(())
+    }
+
+    /// `exchange "e" with key "k" at host:port`
+    fn place(&self, channel: &Channel<App<Self>>) -> String {
+        let Publish { exchange, routing_key, .. } = &self.options;
+        let endpoint = channel.connection().parameters().endpoint();
+        format!("exchange \"{exchange}\" with key \"{routing_key}\" at {endpoint}")
+    }
+
+    fn returned(&self, channel: &Channel<App<Self>>, returned: &Returned) -> End {
+        let (code, text, place) = (returned.reply_code, &returned.reply_text, self.place(channel));
+        End::Refused(format!("returned from {place}: {code} {text} - declare the queue and bind it first"))
+    }
+}
+
+fn on_outcome(app: &mut App<Work>, channel: &Channel<App<Work>>, outcome: Result<PublishOutcome>) -> Result<()> {
+    let connection = channel.connection();
+    let work = &mut app.work;
+    work.settled += 1;
+    work.progress.is_at(work.settled);
+    let end = match outcome {
+        Ok(PublishOutcome::Acked) => {
+            finish_when_settled(app, channel);
+            return pump(app, channel);
+        }
+        Ok(PublishOutcome::Returned(returned)) => work.returned(channel, &returned),
+        Ok(PublishOutcome::Nacked) => {
+            End::Refused(format!("{} refused a message (nack): its queue is full or failed", work.place(channel)))
+        }
+        Err(error) => error.into(),
+    };
+    app.end(&connection, end);
+    Ok(())
+}
+
+fn finish_when_settled(app: &mut App<Work>, channel: &Channel<App<Work>>) {
+    let work = &app.work;
+    if !work.over || !work.options.no_confirm && work.settled < work.published {
+        return;
+    }
+    // The broker answers when it has taken everything, or says what was wrong.
+    channel.close().then(|app: &mut App<Work>, channel, closed| {
+        let connection = channel.connection();
+        if app.check(&connection, closed).is_some() {
+            let Work { published, options, .. } = &app.work;
+            let how = if options.no_confirm { "unconfirmed" } else { "all confirmed" };
+            let messages = if *published == 1 { "message" } else { "messages" };
+            let line = format!("published {published} {messages} to {}, {how}", app.work.place(channel));
+            app.end(&connection, End::Done(line));
+        }
+    });
+}
+
+/// Within each timeout at least one confirm has to come, while any is missing.
+fn watch_confirms(connection: ConnectionHandle<App<Work>>, app: &App<Work>) {
+    let (before, timeout) = (app.work.settled, app.work.timeout);
+    let waited = app.work.published > before;
+    connection.ioloop().add_timeout(timeout, move |app: &mut App<Work>| {
+        let Work { published, settled, .. } = app.work;
+        if waited && settled == before && published > settled {
+            let endpoint = connection.parameters().endpoint();
+            let missing = published - settled;
+            let line = format!("{endpoint} did not confirm {missing} messages within {} s", timeout.as_secs_f64());
+            app.end(&connection, End::Timeout(line));
+        } else {
+            watch_confirms(connection, app);
+        }
+    });
+}
