@@ -35,6 +35,8 @@ pub(crate) struct Driver<S: 'static> {
     /// What has been taken out of the shared outbox and is not yet written.
     writing: Outbox,
     pub(crate) lines: Lines<S>,
+    /// The socket is connected.
+    up: bool,
     handshake: Handshake,
     heartbeat: Option<Heartbeat>,
     on_open: Option<OnOpen<S>>,
@@ -97,6 +99,7 @@ impl<S: 'static> Driver<S> {
             inbox: Inbox::default(),
             writing: Outbox::default(),
             lines: Lines::default(),
+            up: false,
             handshake: Handshake::default(),
             heartbeat: None,
             on_open: Some(on_open),
@@ -115,6 +118,7 @@ impl<S: 'static> Driver<S> {
 
     /// The socket is connected: the protocol header goes out.
     pub(crate) fn connected(&mut self) {
+        self.up = true;
         self.shared.lock().outbox.octets().extend_from_slice(&PROTOCOL_HEADER);
     }
 
@@ -780,12 +784,13 @@ impl<S: 'static> Driver<S> {
         }
         let parameters = &self.shared.parameters;
         if due(self.deadlines.open) {
-            let what = match self.handshake {
-                Handshake::Start => format!("the AMQP greeting of {endpoint}"),
-                _ => format!("opening the connection to {endpoint}"),
+            let (stage, what) = match self.handshake {
+                _ if !self.up => (Stage::Dial, format!("connecting to {endpoint}")),
+                Handshake::Start => (Stage::Connect, format!("the AMQP greeting of {endpoint}")),
+                _ => (Stage::Connect, format!("opening the connection to {endpoint}")),
             };
             let after = parameters.stack_timeout();
-            return self.lost(Error::Timeout { stage: Stage::Connect, what: what.into(), after });
+            return self.lost(Error::Timeout { stage, what: what.into(), after });
         }
         if due(self.deadlines.close) {
             let what = format!("the answer of {endpoint} to connection.close").into();

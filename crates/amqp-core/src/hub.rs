@@ -454,7 +454,9 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
                     sockets.push(attempt);
                     continue;
                 }
-                Ok(false) => io::ErrorKind::TimedOut.into(),
+                Ok(false) => {
+                    io::Error::new(io::ErrorKind::TimedOut, format!("timed out after {} s", limit.as_secs_f32()))
+                }
                 Err(error) => error,
             };
             tokens.try_remove(attempt.token.0);
