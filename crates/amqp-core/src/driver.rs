@@ -654,7 +654,7 @@ impl<S: 'static> Driver<S> {
     }
 
     /// What is to be written now; nothing if the stream is broken.
-    pub(crate) fn outgoing(&mut self, now: Instant) -> &mut Outbox {
+    pub(crate) fn outgoing(&mut self) -> &mut Outbox {
         if !self.writing.is_empty() {
             return &mut self.writing;
         }
@@ -668,9 +668,7 @@ impl<S: 'static> Driver<S> {
         }
         std::mem::swap(&mut state.outbox, &mut self.writing);
         state.in_flight = self.writing.len();
-        let requests = state.requests;
         drop(state);
-        self.mark(requests, now);
         &mut self.writing
     }
 
@@ -683,21 +681,30 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    /// After writing as much as the socket takes: the program is told if that was too little.
-    pub(crate) fn weigh(&mut self) {
+    /// After writing as much as the socket takes: the program is told if that was too little, and what it has asked for
+    /// has its deadline, written or not.
+    pub(crate) fn weigh(&mut self, now: Instant) {
         let parameters = &self.shared.parameters;
+        let multiplier = self.shared.backpressure_multiplier.load(Ordering::Relaxed);
         let mut state = self.shared.lock();
         state.in_flight = self.writing.len();
         let held = state.outbox.len() + state.in_flight;
-        let average = self.octets_sent.checked_div(state.frames).unwrap_or(0);
+        // What waits counts too, or the average of a connection that cannot write would sink with every publish.
+        let average = (self.octets_sent + held as u64) / state.frames.max(1);
+        let pika = usize::try_from(average.saturating_mul(multiplier.into())).unwrap_or(usize::MAX);
+        let pika = if parameters.backpressure_detection() { pika } else { usize::MAX };
+        let limit = parameters.outbound_high_water().min(pika);
+        let requests = state.requests;
+        let heavy = held > limit;
+        state.weigh_at = if self.pressed || heavy { usize::MAX } else { limit };
         drop(state);
-        let pika = parameters.backpressure_detection() && held as u64 > average.saturating_mul(10);
-        if !self.pressed && (held > parameters.outbound_high_water() || pika && held > 0) {
+        self.mark(requests, now);
+        if !self.pressed && heavy {
             self.pressed = true;
             self.tell(Key::Backpressure, Event::Backpressure(held));
         } else if self.pressed && held == 0 {
             self.pressed = false;
-            self.tell(Key::Drained, Event::Drained);
+            self.tell(Key::Backpressure, Event::Drained);
         }
     }
 

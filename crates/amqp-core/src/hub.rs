@@ -277,6 +277,8 @@ impl<S: 'static, N: Network> Hub<S, N> {
             let Some(Some(slot)) = self.slots.get_mut(id) else { continue };
             if slot.driver.has_news() || !slot.flush(&mut self.network, now) {
                 Self::schedule(&mut self.work, slot, id);
+            } else {
+                self.after(id, now);
             }
         }
     }

@@ -24,7 +24,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) server_properties: OnceLock<Table>,
     /// An [`Op`] waits: looked at before each frame, without the lock.
     pub(crate) news: AtomicBool,
+    /// pika's back-pressure rule: average frames that may wait.
+    pub(crate) backpressure_multiplier: AtomicU32,
     state: Mutex<State<S>>,
 }
 
@@ -57,10 +59,12 @@ pub(crate) struct State<S: 'static> {
     pub(crate) fifo: VecDeque<Pending<S>>,
     /// Counts requests that wait for a reply.
     pub(crate) requests: u64,
-    /// Frames sent, for the average of pika's back-pressure rule.
+    /// Frames put into the outbox, for the average of pika's back-pressure rule.
     pub(crate) frames: u64,
-    /// The loop has been told.
+    /// The loop has been told, and has taken nothing out of the outbox since.
     queued: bool,
+    /// Octets waiting over which the loop wants to be told again, because its callbacks are to be.
+    pub(crate) weigh_at: usize,
 }
 
 /// Where a connection is in its life.
@@ -116,6 +120,7 @@ impl<S: 'static> Shared<S> {
             callbacks: CallbackManager::new(),
             server_properties: OnceLock::new(),
             news: AtomicBool::new(false),
+            backpressure_multiplier: AtomicU32::new(10),
             state: Mutex::new(State {
                 phase: Phase::Opening,
                 outbox: Outbox::default(),
@@ -128,6 +133,7 @@ impl<S: 'static> Shared<S> {
                 requests: 0,
                 frames: 0,
                 queued: false,
+                weigh_at: usize::MAX,
             }),
         })
     }
@@ -142,9 +148,13 @@ impl<S: 'static> Shared<S> {
     /// Unlocks, and tells the loop if it has not been told yet.
     #[inline]
     pub(crate) fn unlock(&self, mut state: Locked<'_, S>) {
+        let heavy = state.outbox.len() + state.in_flight > state.weigh_at;
+        if heavy {
+            state.weigh_at = usize::MAX;
+        }
         let first = !std::mem::replace(&mut state.queued, true);
         drop(state);
-        if first {
+        if first || heavy {
             self.bell.ready(self.number);
         }
     }
@@ -166,6 +176,7 @@ impl<S: 'static> Shared<S> {
         let state = &mut *guard;
         if let Some(expect) = expect {
             state.requests += 1;
+            state.hurry();
             if let Some(channel) = state.channels.get_mut(&identity.number) {
                 channel.fifo.push_back(Pending { expect, then, number: state.requests });
             }
@@ -173,6 +184,7 @@ impl<S: 'static> Shared<S> {
         let op = op.or_else(|| side_effect(identity, method));
         if let Some(op) = op {
             state.ops.push(op);
+            state.hurry();
             self.news.store(true, Ordering::Release);
         }
         self.unlock(guard);
@@ -197,6 +209,7 @@ impl<S: 'static> Shared<S> {
             return Err(Box::new(Refused { error, then, op: None }));
         }
         state.requests += 1;
+        state.hurry();
         state.fifo.push_back(Pending { expect, then, number: state.requests });
         self.unlock(guard);
         Ok(())
@@ -308,6 +321,11 @@ impl<S: 'static> State<S> {
         put_content(&mut self.outbox, identity.number, content, frame_max)?;
         self.frames += 3;
         Ok(())
+    }
+
+    /// The loop is to be told although it may wait for a socket that takes nothing.
+    pub(crate) fn hurry(&mut self) {
+        self.queued = false;
     }
 
     /// The loop is about to look: whoever comes later has to tell it again.

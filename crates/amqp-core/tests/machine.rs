@@ -561,6 +561,57 @@ fn back_pressure_is_told_when_it_begins_and_when_it_ends_and_has_a_limit() {
     channel.basic_publish("", "q", "x").send().unwrap();
 }
 
+/// X1: pika's rule, told once.
+#[test]
+fn the_outbound_buffer_may_hold_as_many_average_frames_as_the_program_says() {
+    let publishes_until_told = |multiplier: Option<u32>, detection: bool| {
+        let parameters = ConnectionParameters::builder().backpressure_detection(detection).build().unwrap();
+        let (mut scene, mut log) = scene(parameters);
+        scene.connection.add_backpressure_callback(|log: &mut Log, _, octets| log.push(octets.to_string()));
+        multiplier.into_iter().for_each(|value| scene.connection.set_backpressure_multiplier(value));
+        let channel = scene.connection.channel().send().unwrap();
+        scene.open_channel(1, &mut log).unwrap();
+        for _ in 0..1000 {
+            channel.basic_publish("", "q", &[0; 1000]).send().unwrap();
+            scene.run(&mut log).unwrap();
+        }
+        assert_eq!(log, [""; 0], "they were written");
+        scene.wire.room(Some(0));
+        for n in 1..1000 {
+            channel.basic_publish("", "q", &[0; 1000]).send().unwrap();
+            scene.run(&mut log).unwrap();
+            if !log.is_empty() {
+                channel.basic_publish("", "q", &[0; 1000]).send().unwrap();
+                scene.run(&mut log).unwrap();
+                assert_eq!(log.len(), 1, "told again: {log:?}");
+                return n;
+            }
+        }
+        1000
+    };
+    // A publish is three frames, and those of the handshake are longer.
+    assert_eq!(publishes_until_told(None, true), 4);
+    assert_eq!(publishes_until_told(Some(10), true), 4);
+    assert!((99..=101).contains(&publishes_until_told(Some(300), true)));
+    assert_eq!(publishes_until_told(Some(1), false), 1000);
+}
+
+#[test]
+fn who_takes_back_a_backpressure_callback_hears_no_more_of_it() {
+    let (mut scene, mut log) = scene(ConnectionParameters::builder().outbound_high_water(10).build().unwrap());
+    let told =
+        scene.connection.add_backpressure_callback(|log: &mut Log, _, octets| log.push((octets > 0).to_string()));
+    scene.wire.room(Some(0));
+    scene.connection.channel().send().unwrap();
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["true"]);
+    assert!(scene.connection.remove_callback(told));
+    scene.wire.room(None);
+    scene.writable();
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["true"]);
+}
+
 #[test]
 fn a_heartbeat_goes_out_after_half_an_interval_and_silence_of_two_is_death() {
     let mut log = Log::new();
@@ -604,6 +655,69 @@ fn a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed() {
     }
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["timeout", "fast"]);
+}
+
+/// Faults 23, PR12: a wait is bounded wherever it was begun.
+#[test]
+fn a_request_made_by_a_post_has_its_deadline_too() {
+    let builder = ConnectionParameters::builder().rpc_timeout(Some(Duration::from_secs(32))).heartbeat(Some(0));
+    let (mut scene, mut log) = scene(builder.build().unwrap());
+    let channel = scene.connection.channel().send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    // Nothing else wakes the loop.
+    for _ in 0..2 {
+        scene.advance(Duration::from_secs(40), &mut log).unwrap();
+    }
+    assert_eq!(scene.sleeps_for(&mut log), None);
+    scene.ioloop().post(move |_: &mut Log| {
+        channel.queue_declare("slow").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
+    });
+    scene.run(&mut log).unwrap();
+    scene.advance(Duration::from_secs(33), &mut log).unwrap();
+    assert_eq!(
+        log,
+        [
+            "queue.declare-ok from localhost:5672 on channel 1 took longer than 32 s - the broker may be blocked by an alarm"
+        ]
+    );
+}
+
+/// A connection whose socket takes nothing more, and whose loop knows it.
+fn stuck() -> (Scene<Log>, Log, Channel<Log>) {
+    let builder = ConnectionParameters::builder().rpc_timeout(Some(Duration::from_secs(32))).heartbeat(Some(0));
+    let (mut scene, mut log) = scene(builder.build().unwrap());
+    let channel = scene.connection.channel().send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    for _ in 0..2 {
+        scene.advance(Duration::from_secs(40), &mut log).unwrap();
+    }
+    scene.wire.room(Some(0));
+    for _ in 0..3 {
+        channel.basic_publish("", "q", "x").send().unwrap();
+        scene.run(&mut log).unwrap();
+    }
+    (scene, log, channel)
+}
+
+/// Faults 22, 23, PR12: a broker that does not read any more makes nobody wait for ever.
+#[test]
+fn a_request_that_cannot_be_written_has_its_deadline_too() {
+    let (mut scene, mut log, channel) = stuck();
+    channel.queue_declare("slow").then(|log: &mut Log, _, declared| log.push(declared.is_ok().to_string()));
+    scene.run(&mut log).unwrap();
+    scene.advance(Duration::from_secs(33), &mut log).unwrap();
+    assert_eq!(log, ["false"]);
+}
+
+/// Faults 22, 23, PR12
+#[test]
+fn a_close_that_cannot_be_written_is_over_at_its_deadline() {
+    let (mut scene, mut log, _channel) = stuck();
+    scene.connection.close().then(|log: &mut Log, _, closed| log.push(format!("{}", closed.unwrap_err())));
+    scene.run(&mut log).unwrap();
+    scene.advance(Duration::from_secs(10), &mut log).unwrap();
+    let late = "the answer of localhost:5672 to connection.close took longer than 10 s";
+    assert_eq!(log, [late.to_string(), format!("closed: {late}")]);
 }
 
 #[test]
