@@ -125,6 +125,11 @@ impl<S: 'static> Driver<S> {
     /// `n` octets have been read into the inbox.
     pub(crate) fn received(&mut self, n: usize, now: Instant) {
         self.inbox.filled(n);
+        if self.end != End::No {
+            // Unread octets would make TCP take back our last words when the socket is closed.
+            let unread = self.inbox.unread().len();
+            self.inbox.take(unread);
+        }
         self.moved = true;
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.received(now);
@@ -156,6 +161,9 @@ impl<S: 'static> Driver<S> {
             if let Some(stranger) = self.protocol.stranger(self.inbox.unread()) {
                 self.met(stranger);
                 continue;
+            }
+            if self.handshake == Handshake::Start && self.inbox.unread().first() == PROTOCOL_HEADER.first() {
+                return Ok(()); // half of another version's header
             }
             let event = match self.protocol.next(self.inbox.unread()) {
                 Ok(None) => return Ok(()),
@@ -713,9 +721,9 @@ impl<S: 'static> Driver<S> {
         !self.jobs.is_empty() || self.shared.news.load(Ordering::Acquire)
     }
 
-    /// Whether it wants to hear more.
+    /// Whether the socket is to be read, if only to throw away what is there.
     pub(crate) fn reads(&self) -> bool {
-        self.end == End::No
+        self.end != End::Gone
     }
 
     /// Whether octets wait that the socket did not take.
