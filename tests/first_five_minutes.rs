@@ -128,6 +128,7 @@ fn amqps_needs_tls() {
     );
 }
 
+/// Faults 12
 #[test]
 fn the_port_is_not_an_amqp_port() {
     let hint = "is this the AMQP port (5672, or 5671 with TLS)?";
@@ -143,6 +144,7 @@ fn the_port_is_not_an_amqp_port() {
     }
 }
 
+/// Faults 13
 #[test]
 fn the_peer_is_silent() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -251,6 +253,7 @@ fn an_ipv6_address_is_itself() {
     assert!(error.starts_with(&format!("cannot connect to {address} (1 address tried): ")), "{error}");
 }
 
+/// Faults 15
 #[test]
 fn secrets_are_in_nothing_that_is_shown() {
     let url = "amqp://alice:hunter2@127.0.0.1:1/v";

@@ -123,6 +123,7 @@ fn consuming() -> (Scene<Log>, Log, Channel<Log>) {
     (scene, log, channel)
 }
 
+/// PR21
 fn the_same_octets_make_the_same_calls_however_they_are_cut() {
     let story = |cut: Cut| {
         let (mut scene, mut log, _channel) = consuming();
@@ -388,7 +389,7 @@ fn a_handshake_that_goes_on_slowly_is_over_at_its_deadline() {
     }
 }
 
-/// A message's own headers are the application's data: what cannot be decoded is delivered, with its octets.
+/// Faults 7, 8: a message's own headers are the application's data: what cannot be decoded is delivered, with its octets.
 fn headers_that_cannot_be_decoded_do_not_kill_a_consumer() {
     let (mut scene, mut log, channel) = with_channel();
     let on_message = |log: &mut Log, _: &Channel<Log>, delivery: Delivery<'_>| {
@@ -401,6 +402,16 @@ fn headers_that_cannot_be_decoded_do_not_kill_a_consumer() {
     scene.wire.frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 3, 1, b'k', b'?']);
     scene.run(&mut log).unwrap();
     assert_eq!(log, [format!("Some(true) {:?}", Some([1, b'k', b'?']))]);
+    let table = |value: &[u8]| [&u32::try_from(value.len() + 2).unwrap().to_be_bytes()[..], b"\x01k", value].concat();
+    let array = |inner: &[u8]| [b"A", &u32::try_from(inner.len()).unwrap().to_be_bytes()[..], inner].concat();
+    let deep = (0..5000).fold(vec![], |inner, _| array(&inner));
+    for value in [deep, b"S\0\0\0\x09x".to_vec()] {
+        scene.wire.say(1, basic::Deliver { consumer_tag: "c".into(), delivery_tag: 1, ..Default::default() });
+        scene.wire.frame(2, 1, &[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0], &table(&value)[..]].concat());
+    }
+    scene.run(&mut log).unwrap();
+    assert_eq!(log.len(), 3);
+    assert!(log.iter().all(|line| line.starts_with("Some(true) ")));
 }
 
 fn replies_come_in_the_order_of_the_calls_and_each_once() {
@@ -628,6 +639,7 @@ fn after_connection_close_everything_but_its_answer_is_ignored() {
     assert!(log[2].contains("200 Normal shutdown"), "{log:?}");
 }
 
+/// Faults 27
 fn crossing_closes_of_a_connection_end_it() {
     let (mut scene, mut log, _channel) = with_channel();
     scene.connection.close().send().unwrap();
@@ -784,7 +796,7 @@ fn a_consumer_tag_in_use_is_refused_before_the_broker_sees_it() {
     assert!(channel.is_open());
 }
 
-/// Faults 6
+/// Faults 6, PR17
 fn a_message_over_the_limit_is_refused_with_its_tag() {
     let parameters = ConnectionParameters::builder().max_message_size(10).build().unwrap();
     let (mut scene, mut log) = scene(parameters);
@@ -850,6 +862,7 @@ fn without_confirm_mode_an_outcome_cannot_be_waited_for() {
     assert_eq!(scene.wire.heard(), []);
 }
 
+/// PR17
 fn back_pressure_is_told_when_it_begins_and_when_it_ends_and_has_a_limit() {
     let builder = ConnectionParameters::builder().outbound_high_water(1000).outbound_limit(Some(5000));
     let (mut scene, mut log) = scene(builder.build().unwrap());
@@ -1025,6 +1038,7 @@ fn a_close_that_cannot_be_written_is_over_at_its_deadline() {
     assert_eq!(log, [late.to_string(), format!("closed: {late}")]);
 }
 
+/// Faults 23, PR12
 fn a_close_that_is_not_answered_is_over_at_its_deadline() {
     let (mut scene, mut log, _channel) = with_channel();
     scene.connection.close().then(|log: &mut Log, _, closed| log.push(format!("{}", closed.unwrap_err())));
