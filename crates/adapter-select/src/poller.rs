@@ -211,7 +211,9 @@ impl Wake for Notify {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::{Resource, Rlimit};
     use std::{
+        fs::File,
         io::{Read, Write},
         net::{TcpListener, TcpStream},
         thread,
@@ -320,5 +322,32 @@ mod tests {
         assert!(error.contains("\"iocp\"") && error.contains("select"), "{error}");
         assert!(PollerKind::Auto.resolve().is_ok());
         assert_eq!("poll".parse(), Ok(PollerKind::Poll));
+    }
+
+    /// FD_SETSIZE is 1024: select's sets have to be as long as the highest descriptor wants them, and no fixed type.
+    #[test]
+    fn a_descriptor_over_1024_becomes_ready() {
+        // Nothing else in this process minds a higher limit, so it stays.
+        let limit = rustix::process::getrlimit(Resource::Nofile);
+        if limit.current.is_some_and(|current| current < 2048) {
+            let most = limit.maximum.map_or(2048, |maximum| maximum.min(2048));
+            rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit }).unwrap();
+            assert!(most > 1200, "this test opens 1100 files, ulimit -Hn allows {most}: raise it");
+        }
+        let below: Vec<_> = (0..1100).map(|_| File::open("/dev/null").unwrap()).collect();
+        each(|mut poller| {
+            let (mut ours, mut theirs) = pair();
+            assert!(ours.as_raw_fd() > 1024);
+            poller.add(&ours, 1, READ).unwrap();
+            assert_eq!(ready(&mut poller, Duration::ZERO), []);
+            theirs.write_all(b"x").unwrap();
+            let readable = Event { key: 1, readable: true, writable: false };
+            assert_eq!(ready(&mut poller, Duration::from_secs(5)), [readable], "{:?}", poller.kind());
+            poller.modify(&ours, 1, BOTH).unwrap();
+            let both = Event { writable: true, ..readable };
+            assert_eq!(ready(&mut poller, Duration::from_secs(5)), [both], "{:?}", poller.kind());
+            assert_eq!(ours.read(&mut [0; 9]).unwrap(), 1);
+        });
+        drop(below);
     }
 }

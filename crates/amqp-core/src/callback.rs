@@ -50,7 +50,7 @@ pub enum Key {
     Blocked,
     /// The broker accepts publishes again.
     Unblocked,
-    /// The outbound buffer is longer than it should be.
+    /// The outbound buffer is longer than it should be, or short again.
     Backpressure,
     /// A message was returned.
     Return,
@@ -60,8 +60,6 @@ pub enum Key {
     Cancel,
     /// The broker confirmed publishes, or refused to.
     Confirm,
-    /// The outbound buffer is short again.
-    Drained,
     /// That method arrived.
     Method(MethodId),
 }
@@ -348,7 +346,7 @@ impl CallbackId {
 }
 
 impl Key {
-    /// Eleven for the events, and the rest for methods to share.
+    /// Ten for the events, and the rest for methods to share.
     const BUCKETS: usize = 32;
 
     /// Where [`may_have`](CallbackManager::may_have) counts this key.
@@ -364,9 +362,8 @@ impl Key {
             Self::Flow => 7,
             Self::Cancel => 8,
             Self::Confirm => 9,
-            Self::Drained => 10,
             Self::Method(MethodId { class, method }) => {
-                11 + (usize::from(class) * 7 + usize::from(method)) % (Self::BUCKETS - 11)
+                10 + (usize::from(class) * 7 + usize::from(method)) % (Self::BUCKETS - 10)
             }
         }
     }
@@ -722,8 +719,8 @@ mod tests {
         let always = manager.add(1, Key::Backpressure, says("a"), Terms::persistent());
         manager.add(2, Key::Backpressure, says("b"), Terms::one_shot());
         let locked = manager.lock();
-        assert!(manager.may_have(Key::Backpressure) && !manager.may_have(Key::Drained));
-        assert!(!manager.process(1, Key::Drained, None, &(), |_| ()), "not even processing takes the lock");
+        assert!(manager.may_have(Key::Backpressure) && !manager.may_have(Key::Blocked));
+        assert!(!manager.process(1, Key::Blocked, None, &(), |_| ()), "not even processing takes the lock");
         drop(locked);
         assert!(manager.remove(always) && manager.may_have(Key::Backpressure), "the other one is still there");
         process(&manager, 2, Key::Backpressure);
@@ -822,12 +819,11 @@ mod tests {
             Key::Flow,
             Key::Cancel,
             Key::Confirm,
-            Key::Drained,
         ];
-        assert!(events.into_iter().map(Key::bucket).eq(0..11));
+        assert!(events.into_iter().map(Key::bucket).eq(0..10));
         for number in 0..=u16::MAX {
             let bucket = Key::Method(MethodId { class: number, method: !number }).bucket();
-            assert!((11..Key::BUCKETS).contains(&bucket));
+            assert!((10..Key::BUCKETS).contains(&bucket));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A channel: who it is, and what the loop and its handles both know of it.
 
-use crate::{confirm::Confirms, error::Error, shared::Pending, wire::ShortString};
+use crate::{confirm::Confirms, error::Error, shared::Pending, spec::MethodId, wire::ShortString};
 use std::{
     collections::VecDeque,
     sync::{Arc, OnceLock},
@@ -92,6 +92,14 @@ impl<S> ChannelState<S> {
                 return tag;
             }
         }
+    }
+
+    /// Takes the request that a reply answers: the first one. Only basic.consume is known by its tag, because RabbitMQ's
+    /// queues answer it themselves, before or behind the replies to later requests.
+    pub(crate) fn answered(&mut self, reply: MethodId, consumer_tag: Option<&ShortString>) -> Option<Pending<S>> {
+        let at = self.fifo.iter().position(|pending| pending.consumer_tag.as_ref() == consumer_tag)?;
+        self.fifo.get(at).filter(|pending| pending.expect.accepts(reply))?;
+        self.fifo.remove(at)
     }
 
     pub(crate) fn has_tag(&self, tag: &ShortString) -> bool {

@@ -37,6 +37,8 @@ pub(crate) struct Driver<S: 'static> {
     /// What has been taken out of the shared outbox and is not yet written.
     writing: Outbox,
     pub(crate) lines: Lines<S>,
+    /// The socket is connected.
+    up: bool,
     handshake: Handshake,
     heartbeat: Option<Heartbeat>,
     on_open: Option<OnOpen<S>>,
@@ -99,6 +101,7 @@ impl<S: 'static> Driver<S> {
             inbox: Inbox::default(),
             writing: Outbox::default(),
             lines: Lines::default(),
+            up: false,
             handshake: Handshake::default(),
             heartbeat: None,
             on_open: Some(on_open),
@@ -117,12 +120,18 @@ impl<S: 'static> Driver<S> {
 
     /// The socket is connected: the protocol header goes out.
     pub(crate) fn connected(&mut self) {
+        self.up = true;
         self.shared.lock().outbox.octets().extend_from_slice(&PROTOCOL_HEADER);
     }
 
     /// `n` octets have been read into the inbox.
     pub(crate) fn received(&mut self, n: usize, now: Instant) {
         self.inbox.filled(n);
+        if self.end != End::No {
+            // Unread octets would make TCP take back our last words when the socket is closed.
+            let unread = self.inbox.unread().len();
+            self.inbox.take(unread);
+        }
         self.moved = true;
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.received(now);
@@ -154,6 +163,9 @@ impl<S: 'static> Driver<S> {
             if let Some(stranger) = self.protocol.stranger(self.inbox.unread()) {
                 self.met(stranger);
                 continue;
+            }
+            if self.handshake == Handshake::Start && self.inbox.unread().first() == PROTOCOL_HEADER.first() {
+                return Ok(()); // half of another version's header
             }
             match self.protocol.next(self.inbox.unread()) {
                 Err(violation) => self.violated(violation, now),
@@ -314,17 +326,19 @@ impl<S: 'static> Driver<S> {
     }
 
     fn on_reply(&mut self, number: u16, method: Method, now: Instant) {
-        let id = method.id();
         let mut state = self.shared.lock();
         let Some(channel) = state.channels.get_mut(&number) else {
             drop(state);
             return self.violated(Violation::channel("a reply on a channel that is not open"), now);
         };
-        if !channel.fifo.front().is_some_and(|pending| pending.expect.accepts(id)) {
+        let consumer_tag = match &method {
+            Method::Basic(basic::Method::ConsumeOk(ok)) => Some(&ok.consumer_tag),
+            _ => None,
+        };
+        let Some(pending) = channel.answered(method.id(), consumer_tag) else {
             drop(state);
             return self.violated(Violation::command("a reply to another method than was asked for"), now);
-        }
-        let pending = channel.fifo.pop_front();
+        };
         if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
             channel.forget(ok.consumer_tag.as_bytes());
         }
@@ -334,7 +348,7 @@ impl<S: 'static> Driver<S> {
         if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
             self.lines.forget(number, ok.consumer_tag.as_bytes());
         }
-        let job = pending.and_then(|pending| pending.then.resolve(Ok(Answer::Method(method))));
+        let job = pending.then.resolve(Ok(Answer::Method(method)));
         if let Some(channel) = channel {
             // Our own Close was behind everything else, so nothing but the reply to it is outstanding.
             self.channel_over(number, channel.identity.reason(), Some(channel));
@@ -387,7 +401,7 @@ impl<S: 'static> Driver<S> {
         let expect = Expect(channel::CloseOk::ID, None);
         let identity = channel.identity.clone();
         let then = Continuation::Nobody;
-        channel.fifo.push_back(Pending { expect, then, number: 0 });
+        channel.fifo.push_back(Pending { expect, then, number: 0, consumer_tag: None });
         let text = match &error {
             Error::Panicked { .. } => "a callback panicked",
             _ => "message too large",
@@ -653,7 +667,7 @@ impl<S: 'static> Driver<S> {
     }
 
     /// What is to be written now; nothing if the stream is broken.
-    pub(crate) fn outgoing(&mut self, now: Instant) -> &mut Outbox {
+    pub(crate) fn outgoing(&mut self) -> &mut Outbox {
         if !self.writing.is_empty() {
             return &mut self.writing;
         }
@@ -667,9 +681,7 @@ impl<S: 'static> Driver<S> {
         }
         mem::swap(&mut state.outbox, &mut self.writing);
         state.in_flight = self.writing.len();
-        let requests = state.requests;
         drop(state);
-        self.mark(requests, now);
         &mut self.writing
     }
 
@@ -682,24 +694,33 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    /// After writing as much as the socket takes: the program is told if that was too little.
-    pub(crate) fn weigh(&mut self) {
+    /// After writing as much as the socket takes: the program is told if that was too little, and what it has asked for
+    /// has its deadline, written or not.
+    pub(crate) fn weigh(&mut self, now: Instant) {
         let parameters = &self.shared.parameters;
+        let multiplier = self.shared.backpressure_multiplier.load(Ordering::Relaxed);
         let mut state = self.shared.lock();
         state.in_flight = self.writing.len();
         let held = state.held();
-        let average = self.octets_sent.checked_div(state.frames).unwrap_or(0);
+        // What waits counts too, or the average of a connection that cannot write would sink with every publish.
+        let average = (self.octets_sent + held as u64) / state.frames.max(1);
+        let pika = usize::try_from(average.saturating_mul(multiplier.into())).unwrap_or(usize::MAX);
+        let pika = if parameters.backpressure_detection() { pika } else { usize::MAX };
+        let limit = parameters.outbound_high_water().min(pika);
+        let requests = state.requests;
+        let heavy = held > limit;
+        state.weigh_at = if self.pressed || heavy { usize::MAX } else { limit };
         let room = held <= parameters.outbound_high_water() && !state.waiting_for_room.is_empty();
         let waiting = if room { mem::take(&mut state.waiting_for_room) } else { Slab::new() };
         drop(state);
         wake_all(waiting);
-        let pika = parameters.backpressure_detection() && held as u64 > average.saturating_mul(10);
-        if !self.pressed && (held > parameters.outbound_high_water() || pika && held > 0) {
+        self.mark(requests, now);
+        if !self.pressed && heavy {
             self.pressed = true;
             self.tell(Key::Backpressure, Event::Backpressure(held));
         } else if self.pressed && held == 0 {
             self.pressed = false;
-            self.tell(Key::Drained, Event::Drained);
+            self.tell(Key::Backpressure, Event::Drained);
         }
     }
 
@@ -708,9 +729,9 @@ impl<S: 'static> Driver<S> {
         !self.jobs.is_empty() || self.shared.news.load(Ordering::Acquire)
     }
 
-    /// Whether it wants to hear more.
+    /// Whether the socket is to be read, if only to throw away what is there.
     pub(crate) fn reads(&self) -> bool {
-        self.end == End::No && !self.is_paused()
+        self.end != End::Gone && !self.is_paused()
     }
 
     /// Whether a stream is full, so that nothing is read: that is no silence of the broker's.
@@ -791,12 +812,13 @@ impl<S: 'static> Driver<S> {
         }
         let parameters = &self.shared.parameters;
         if due(self.deadlines.open) {
-            let what = match self.handshake {
-                Handshake::Start => format!("the AMQP greeting of {endpoint}"),
-                _ => format!("opening the connection to {endpoint}"),
+            let (stage, what) = match self.handshake {
+                _ if !self.up => (Stage::Dial, format!("connecting to {endpoint}")),
+                Handshake::Start => (Stage::Connect, format!("the AMQP greeting of {endpoint}")),
+                _ => (Stage::Connect, format!("opening the connection to {endpoint}")),
             };
             let after = parameters.stack_timeout();
-            return self.lost(Error::Timeout { stage: Stage::Connect, what: what.into(), after });
+            return self.lost(Error::Timeout { stage, what: what.into(), after });
         }
         if due(self.deadlines.close) {
             let what = format!("the answer of {endpoint} to connection.close").into();

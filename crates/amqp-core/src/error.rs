@@ -1,6 +1,6 @@
 //! What can go wrong, sorted by whose fault it is and what to do about it.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -59,7 +59,7 @@ pub enum Error {
     },
 
     /// No address of any endpoint could be connected to.
-    #[error("cannot connect to {endpoint} ({}): {}", tried(.attempts.len()), causes(.attempts))]
+    #[error("cannot connect to {endpoint} ({}): {}", tried(.attempts), causes(.attempts))]
     CannotConnect {
         /// `host:port`, as it was asked for.
         endpoint: Arc<str>,
@@ -413,7 +413,9 @@ impl fmt::Display for Violation {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Connecting: TCP, TLS and the AMQP handshake together (`stack_timeout`).
+    /// Connecting: the network (`stack_timeout`).
+    Dial,
+    /// Connecting: the AMQP handshake behind it (`stack_timeout`, which is for both together).
     Connect,
     /// A reply to a method (`rpc_timeout`). The channel stays in step.
     Reply,
@@ -424,6 +426,7 @@ pub enum Stage {
 impl Stage {
     fn hint(self) -> &'static str {
         match self {
+            Self::Dial => " - is the address right, and no firewall in between?",
             Self::Connect => " - is this the AMQP port (5672, or 5671 with TLS)?",
             Self::Reply => " - the broker may be blocked by an alarm",
             Self::Close => "",
@@ -479,21 +482,35 @@ impl Error {
     }
 }
 
-fn tried(addresses: usize) -> String {
-    match addresses {
+/// Different addresses among the attempts; a name that was not resolved is none.
+fn addresses(attempts: &[Attempt]) -> usize {
+    let is_address = |attempt: &&Attempt| attempt.address.parse::<SocketAddr>().is_ok();
+    attempts.iter().filter(is_address).map(|attempt| &attempt.address).collect::<BTreeSet<_>>().len()
+}
+
+fn tried(attempts: &[Attempt]) -> String {
+    let tried = match addresses(attempts) {
+        0 => "no address found".into(),
         1 => "1 address tried".into(),
         n => format!("{n} addresses tried"),
-    }
+    };
+    if attempts.len() > addresses(attempts).max(1) { format!("{tried}, {} attempts", attempts.len()) } else { tried }
 }
 
 fn causes(attempts: &[Attempt]) -> String {
-    let refused = attempts.iter().any(|attempt| attempt.cause.kind == io::ErrorKind::ConnectionRefused);
-    let mut text = match attempts {
-        [only] => only.cause.to_string(),
-        _ => attempts.iter().map(|a| format!("{}: {}", a.address, a.cause)).collect::<Vec<_>>().join("; "),
+    let mut causes: Vec<_> = match attempts {
+        [] => vec!["the name has no addresses".into()],
+        [only] => vec![only.cause.to_string()],
+        _ => attempts.iter().map(|attempt| format!("{}: {}", attempt.address, attempt.cause)).collect(),
     };
-    if refused {
-        text.push_str(" - is RabbitMQ running there?");
+    causes.dedup();
+    let mut text = causes.join("; ");
+    if attempts.iter().any(|attempt| attempt.cause.kind == io::ErrorKind::ConnectionRefused) {
+        text.push_str(
+            " - is RabbitMQ running there? Start one with rabbitmq-server, or docker run -p 5672:5672 rabbitmq",
+        );
+    } else if addresses(attempts) == 0 {
+        text.push_str(" - is the name right?");
     }
     text
 }

@@ -198,8 +198,13 @@ impl<S: 'static> ConnectionHandle<S> {
             (Source::Connection(connection), Event::Drained) => callback(state, connection, 0).outcome(),
             _ => Ok(()),
         });
-        self.0.callbacks.add(0, Key::Drained, callback.clone(), Terms::persistent());
         self.0.callbacks.add(0, Key::Backpressure, callback, Terms::persistent())
+    }
+
+    /// With [`backpressure_detection`](ConnectionParameters::backpressure_detection) the callbacks are called too when more
+    /// octets wait to be written than so many average frames have: 10, if nothing else is said.
+    pub fn set_backpressure_multiplier(&self, value: u32) {
+        self.0.backpressure_multiplier.store(value, Ordering::Relaxed);
     }
 
     /// Takes back what an `add_…` method has registered; false if it is not there any more.
@@ -284,6 +289,7 @@ impl<S: 'static> OpenChannel<S> {
         let result = match result {
             Ok(number) => {
                 state.channels.insert(number, ChannelState::new(identity.clone()));
+                state.hurry();
                 state.ops.push(Op::Open { identity, handle: WeakChannel(Arc::downgrade(&inner)) });
                 shared.news.store(true, Ordering::Release);
                 Ok(())
@@ -392,6 +398,7 @@ impl<S: 'static> CloseConnection<S> {
         state.phase = Phase::Closing { code: self.code, text };
         state.closers.push(then);
         state.ops.push(Op::Shutdown);
+        state.hurry();
         shared.news.store(true, Ordering::Release);
         shared.unlock(guard);
         Ok(())

@@ -145,7 +145,7 @@ mod tests {
         connection::Tune { channel_max, frame_max, heartbeat }
     }
 
-    /// F9
+    /// F9, faults 4
     #[test]
     fn never_more_than_offered_and_never_none_where_a_limit_was_offered() {
         let limits = |t: connection::Tune, p: ConnectionParameters| {
@@ -155,6 +155,11 @@ mod tests {
         assert_eq!(limits(tune(8192, 10, 60), parameters(131_072, 2047, Some(5))), (8192, 10, 5));
         assert_eq!(limits(tune(0, 0, 60), parameters(0, 0, Some(0))), (131_072, 65535, 0));
         assert_eq!(limits(tune(u32::MAX, 0, 0), parameters(4096, 7, None)), (4096, 7, 0));
+        assert_eq!(
+            limits(tune(u32::MAX, 0, 0), parameters(0, 7, None)),
+            (i32::MAX as usize, 7, 0),
+            "no answer is more"
+        );
         assert!(tuned(&tune(4095, 0, 0), &parameters(0, 0, None)).is_err());
     }
 

@@ -292,6 +292,8 @@ impl<S: 'static, N: Network> Hub<S, N> {
             let Some(Some(slot)) = self.slots.get_mut(id) else { continue };
             if slot.driver.has_news() || !slot.flush(&mut self.network, now) {
                 Self::schedule(&mut self.work, slot, id);
+            } else {
+                self.after(id, now);
             }
         }
     }
@@ -469,7 +471,9 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
                     sockets.push(attempt);
                     continue;
                 }
-                Ok(false) => io::ErrorKind::TimedOut.into(),
+                Ok(false) => {
+                    io::Error::new(io::ErrorKind::TimedOut, format!("timed out after {} s", limit.as_secs_f32()))
+                }
                 Err(error) => error,
             };
             tokens.try_remove(attempt.token.0);

@@ -234,9 +234,7 @@ fn got<S: 'static>(
     incoming: &Incoming<'_>,
 ) -> Option<Trouble> {
     let mut state = shared.lock();
-    let fifo = &mut state.channels.get_mut(&identity.number)?.fifo;
-    let asked = fifo.front().is_some_and(|pending| pending.expect.accepts(basic::GetOk::ID));
-    let pending = if asked { fifo.pop_front() } else { None };
+    let pending = state.channels.get_mut(&identity.number)?.answered(basic::GetOk::ID, None);
     drop(state);
     let Some(pending) = pending else {
         return Some(Trouble::Violation(Violation::command("get-ok, but nobody asked")));

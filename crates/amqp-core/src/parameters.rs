@@ -110,7 +110,8 @@ copied! {
     /// How long one attempt may take until the connection is open: TCP, TLS and the AMQP handshake together. Over 0.
     stack_timeout: Duration = Duration::from_secs(15);
 
-    /// Whether a warning is given when the outbound buffer is longer than ten average frames.
+    /// Whether back-pressure callbacks are also called when the outbound buffer is longer than ten average frames, or
+    /// [as many as are said](crate::ConnectionHandle::set_backpressure_multiplier).
     backpressure_detection: bool = false;
 
     /// How long the broker may block publishers before the connection is given up; `None` is for ever. Over 0.

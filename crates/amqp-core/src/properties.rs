@@ -448,6 +448,7 @@ mod tests {
         }
     }
 
+    /// Faults 8.
     #[test]
     fn headers_that_nobody_can_decode_are_the_applications_affair() {
         // Headers of 3 octets, of the type `?`, then priority 5.
@@ -484,6 +485,7 @@ mod tests {
         assert_eq!(walked(&octets), Ok(properties));
     }
 
+    /// Faults 11, PR19.
     #[test]
     fn what_cannot_be_sent_leaves_nothing_behind() {
         let mut octets = vec![1, 2, 3];
@@ -505,6 +507,7 @@ mod tests {
             prop_assert_eq!(walked(&encoded(&properties)), Ok(properties));
         }
 
+        /// PR16.
         #[test]
         fn any_octets_are_properties_or_an_error(octets: Vec<u8>) {
             if let Ok(properties) = Properties::walk(&octets) {

@@ -39,7 +39,7 @@ const PIECES: usize = 32;
 /// Writes all that the socket takes. An error says that nothing can be written any more.
 pub(crate) fn flush<S: 'static>(driver: &mut Driver<S>, socket: &mut impl Write, now: Instant) -> io::Result<()> {
     loop {
-        let outbox = driver.outgoing(now);
+        let outbox = driver.outgoing();
         if outbox.is_empty() {
             break;
         }
@@ -48,7 +48,7 @@ pub(crate) fn flush<S: 'static>(driver: &mut Driver<S>, socket: &mut impl Write,
         match socket.write_vectored(pieces.get(..count).unwrap_or_default()) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(n) => {
-                driver.outgoing(now).wrote(n);
+                driver.outgoing().wrote(n);
                 driver.wrote(n, now);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -56,6 +56,6 @@ pub(crate) fn flush<S: 'static>(driver: &mut Driver<S>, socket: &mut impl Write,
             Err(error) => return Err(error),
         }
     }
-    driver.weigh();
+    driver.weigh(now);
     Ok(())
 }

@@ -26,7 +26,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
 };
@@ -44,6 +44,8 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) full_streams: AtomicUsize,
     /// An [`Op`] waits: looked at before each frame, without the lock.
     pub(crate) news: AtomicBool,
+    /// pika's back-pressure rule: average frames that may wait.
+    pub(crate) backpressure_multiplier: AtomicU32,
     state: Mutex<State<S>>,
 }
 
@@ -64,10 +66,12 @@ pub(crate) struct State<S: 'static> {
     pub(crate) waiting_for_room: Slab<Waker>,
     /// Counts requests that wait for a reply.
     pub(crate) requests: u64,
-    /// Frames sent, for the average of pika's back-pressure rule.
+    /// Frames put into the outbox, for the average of pika's back-pressure rule.
     pub(crate) frames: u64,
-    /// The loop has been told.
+    /// The loop has been told, and has taken nothing out of the outbox since.
     queued: bool,
+    /// Octets waiting over which the loop wants to be told again, because its callbacks are to be.
+    pub(crate) weigh_at: usize,
 }
 
 /// Where a connection is in its life.
@@ -85,6 +89,8 @@ pub(crate) struct Pending<S> {
     pub(crate) then: Continuation<S>,
     /// Its place among the connection's requests.
     pub(crate) number: u64,
+    /// The consumer that it starts, if it does.
+    pub(crate) consumer_tag: Option<ShortString>,
 }
 
 /// What the loop has to change in what it alone owns, in the order of the calls.
@@ -124,6 +130,7 @@ impl<S: 'static> Shared<S> {
             server_properties: OnceLock::new(),
             full_streams: AtomicUsize::new(0),
             news: AtomicBool::new(false),
+            backpressure_multiplier: AtomicU32::new(10),
             state: Mutex::new(State {
                 phase: Phase::Opening,
                 outbox: Outbox::default(),
@@ -137,6 +144,7 @@ impl<S: 'static> Shared<S> {
                 requests: 0,
                 frames: 0,
                 queued: false,
+                weigh_at: usize::MAX,
             }),
         })
     }
@@ -151,9 +159,13 @@ impl<S: 'static> Shared<S> {
     /// Unlocks, and tells the loop if it has not been told yet.
     #[inline]
     pub(crate) fn unlock(&self, mut state: Locked<'_, S>) {
+        let heavy = state.outbox.len() + state.in_flight > state.weigh_at;
+        if heavy {
+            state.weigh_at = usize::MAX;
+        }
         let first = !std::mem::replace(&mut state.queued, true);
         drop(state);
-        if first {
+        if first || heavy {
             self.bell.ready(self.number);
         }
     }
@@ -189,6 +201,7 @@ impl<S: 'static> Shared<S> {
         let op = op.or_else(|| side_effect(identity, method));
         if let Some(op) = op {
             state.ops.push(op);
+            state.hurry();
             self.news.store(true, Ordering::Release);
         }
         self.unlock(guard);
@@ -213,7 +226,8 @@ impl<S: 'static> Shared<S> {
             return Err(Box::new(Refused { error, then, op: None }));
         }
         state.requests += 1;
-        state.fifo.push_back(Pending { expect, then, number: state.requests });
+        state.hurry();
+        state.fifo.push_back(Pending { expect, then, number: state.requests, consumer_tag: None });
         self.unlock(guard);
         Ok(())
     }
@@ -297,8 +311,13 @@ impl<S: 'static> State<S> {
         }
         if let Some(expect) = expect {
             self.requests += 1;
+            self.hurry();
             if let Some(channel) = self.channels.get_mut(&identity.number) {
-                channel.fifo.push_back(Pending { expect, then, number: self.requests });
+                let consumer_tag = match method {
+                    Method::Basic(basic::Method::Consume(consume)) => Some(consume.consumer_tag.clone()),
+                    _ => None,
+                };
+                channel.fifo.push_back(Pending { expect, then, number: self.requests, consumer_tag });
             }
         }
         Ok(())
@@ -351,6 +370,11 @@ impl<S: 'static> State<S> {
     #[inline]
     pub(crate) fn held(&self) -> usize {
         self.outbox.len() + self.in_flight
+    }
+
+    /// The loop is to be told although it may wait for a socket that takes nothing.
+    pub(crate) fn hurry(&mut self) {
+        self.queued = false;
     }
 
     /// The loop is about to look: whoever comes later has to tell it again.

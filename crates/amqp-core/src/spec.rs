@@ -948,6 +948,7 @@ mod tests {
         }
     }
 
+    /// Faults 11, PR19.
     #[test]
     fn what_cannot_be_sent_leaves_nothing_behind() {
         let mut octets = vec![1, 2, 3];
@@ -973,7 +974,7 @@ mod tests {
             prop_assert_eq!(Method::get(&encoded(&method)), Ok(method));
         }
 
-        /// Whether the number is that of a method or not.
+        /// PR16: whether the number is that of a method or not.
         #[test]
         fn any_octets_are_a_method_or_an_error(class: prop::sample::Index, octets: Vec<u8>) {
             let _ = Method::get(&octets);

@@ -483,6 +483,7 @@ mod tests {
         assert_eq!(decoded(&encoded(&table)), Ok(table));
     }
 
+    /// Faults 9: `s` is RabbitMQ's.
     /// D-6: every value is sent under the letter that RabbitMQ knows it by, in the width of its type.
     #[test]
     fn every_type_has_its_letter_and_its_width() {
@@ -511,6 +512,7 @@ mod tests {
         }
     }
 
+    /// Faults 9.
     #[test]
     fn letters_that_are_never_sent_are_understood() {
         let octets =
@@ -523,6 +525,7 @@ mod tests {
         assert_eq!(decoded(&[0, 0, 0, 4, 1, b'a', b't', 2]), Ok(Table::new().with("a", true)));
     }
 
+    /// Faults 9.
     #[test]
     fn an_unknown_type_is_a_syntax_error() {
         for letter in (0..=255).filter(|letter| !b"tbBsuUIilLfdDTSxAFV".contains(letter)) {
@@ -540,6 +543,7 @@ mod tests {
         }
     }
 
+    /// Faults 8.
     #[test]
     fn a_length_may_not_point_out_of_its_table() {
         // The outer table has 12 octets; the inner string, array, table or byte array claims one more than is left.
@@ -554,6 +558,7 @@ mod tests {
         assert_eq!(decoded(&[0xff, 0xff, 0xff, 0xff]).map_err(|violation| violation.code), Err(Some(502)));
     }
 
+    /// Faults 7, PR17.
     #[test]
     fn tables_may_be_nested_32_levels_deep_and_no_deeper() {
         let deepest = nested(32);
@@ -567,6 +572,7 @@ mod tests {
         }
     }
 
+    /// PR19.
     #[test]
     fn numbers_that_rabbitmq_cannot_read_are_not_sent() {
         for value in [Value::F64(f64::NAN), Value::F64(f64::INFINITY), Value::F32(f32::NEG_INFINITY)] {
@@ -627,6 +633,7 @@ mod tests {
         );
     }
 
+    /// Faults 38.
     #[test]
     fn decoding_takes_time_in_proportion_to_the_octets() {
         // A million keys that are all the same: looking each of them up would not end.
@@ -641,6 +648,7 @@ mod tests {
             prop_assert_eq!(decoded(&encoded(&table)), Ok(table));
         }
 
+        /// PR16.
         #[test]
         fn any_octets_are_a_table_or_an_error(octets: Vec<u8>) {
             let _ = (Table::decode(&octets), decoded(&octets));

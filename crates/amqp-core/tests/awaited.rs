@@ -326,6 +326,34 @@ fn a_stream_gives_messages_in_order_and_then_the_reason() {
     assert!(matches!(next(&mut consumer), Poll::Ready(Some(Err(e))) if e.reply_code() == Some(404)));
 }
 
+/// RabbitMQ's queues answer basic.consume themselves, so its reply comes before or behind those of later requests.
+#[test]
+fn consume_ok_may_come_out_of_turn() {
+    let (mut scene, channel) = with_channel();
+    let mut first = pin!(channel.basic_consume("q").consumer_tag("a").into_future());
+    let mut second = pin!(channel.basic_consume("q").consumer_tag("b").into_future());
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+    assert!(poll(declared.as_mut()).is_pending());
+    run(&mut scene);
+    (0..4).for_each(|_| scene.wire.say(1, basic::QosOk {}));
+    scene.wire.say(1, queue::DeclareOk { message_count: 3, ..Default::default() });
+    run(&mut scene);
+    assert_eq!(ready(declared).unwrap().message_count, 3);
+    assert!(poll(first.as_mut()).is_pending());
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "b".into() });
+    run(&mut scene);
+    assert!(poll(first.as_mut()).is_pending());
+    assert_eq!(ready(second).unwrap().consumer_tag(), "b");
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "a".into() });
+    run(&mut scene);
+    assert_eq!(ready(first).unwrap().consumer_tag(), "a");
+    // One that nobody asked for is still a violation.
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    assert!(scene.connection.is_closed());
+}
+
 #[test]
 fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
     let (mut scene, channel) = with_channel();

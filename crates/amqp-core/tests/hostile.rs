@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use amqp_core::{BasicProperties, ConnectionParameters, spec::basic};
-use pooka_testkit::scripted_peer::Scene;
+use pooka_testkit::scripted_peer::{Cut, Frame, Scene};
 use proptest::prelude::*;
 
 /// A connection with an open channel and a consumer `c`, which counts what it gets and looks at all of it.
@@ -59,13 +59,13 @@ fn play(scene: &Scene<u64>, piece: &Piece) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// PR16, PR18, PR21
+    /// PR16, PR18, PR21: whatever a peer sends, in whatever cuts, the same is delivered and the same is the end.
     #[test]
     fn whatever_a_peer_sends_the_outcome_is_the_same_in_any_cut(
         pieces in prop::collection::vec(piece(), 1..12),
-        cut in 1..50_usize,
+        cuts in prop::collection::vec(1..50_usize, 1..9),
     ) {
         let story = |cut| {
             let (mut scene, mut seen) = consuming();
@@ -76,19 +76,72 @@ proptest! {
             let over = scene.turn(&mut seen);
             (seen, over, scene.connection.is_open())
         };
-        prop_assert_eq!(story(0), story(cut));
+        prop_assert_eq!(story(Cut::Whole), story(Cut::Octets(cuts)));
     }
+}
 
-    /// The handshake, too.
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// PR16: the handshake, too.
     #[test]
-    fn whatever_a_stranger_sends_first_is_survived(octets in prop::collection::vec(any::<u8>(), 0..200), cut in 1..9_usize) {
-        let mut scene = Scene::new(ConnectionParameters::default(), |opened: &mut Vec<bool>, _, result| opened.push(result.is_ok()));
+    fn whatever_a_stranger_sends_first_is_survived(
+        octets in prop::collection::vec(any::<u8>(), 0..200),
+        cut in 1..9_usize,
+    ) {
+        let on_open = |opened: &mut Vec<bool>, _: &_, result: amqp_core::Result<()>| opened.push(result.is_ok());
+        let mut scene = Scene::new(ConnectionParameters::default(), on_open);
         let mut opened = vec![];
         scene.run(&mut opened).unwrap();
-        scene.wire.cut(cut);
+        scene.wire.cut(Cut::Octets(vec![cut]));
         scene.wire.octets(&octets);
         scene.wire.hang_up();
         prop_assert_eq!(scene.turn(&mut opened), Ok(true));
         prop_assert_eq!(opened, [false]);
+    }
+
+    /// PR5: through any partial write, octets leave in the order of the calls.
+    #[test]
+    fn publishes_leave_in_the_order_of_the_calls_through_any_partial_write(
+        bodies in prop::collection::vec((0..40_000_usize, any::<bool>()), 1..12),
+        writes in prop::collection::vec(0..9000_usize, 1..20),
+        publishes_between in 1..4_usize,
+    ) {
+        let mut state = 0;
+        let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut u64, _, _| ());
+        scene.open(&mut state).unwrap();
+        let channel = scene.connection.channel().send().unwrap();
+        scene.open_channel(1, &mut state).unwrap();
+        scene.wire.heard();
+        let bodies: Vec<_> = bodies.iter().zip(1_u8..).map(|((size, shared), n)| (vec![n; *size], *shared)).collect();
+        let mut rest = bodies.as_slice();
+        let mut octets = vec![];
+        let (mut sizes, mut last) = (writes.iter(), false);
+        while !last {
+            let (now, later) = rest.split_at(publishes_between.min(rest.len()));
+            for (body, shared) in now {
+                // Large ones that are shared are not copied, but referred to.
+                let publish = if *shared { channel.basic_publish("", "q", body.clone()) } else { channel.basic_publish("", "q", body) };
+                publish.send().unwrap();
+            }
+            rest = later;
+            let size = sizes.next();
+            last = size.is_none() && rest.is_empty();
+            scene.wire.room(size.copied());
+            scene.writable();
+            scene.run(&mut state).unwrap();
+            octets.extend(scene.wire.heard_octets());
+        }
+        let mut sent = vec![];
+        for frame in Frame::all(&octets) {
+            match frame {
+                Frame::Content(1, size) => sent.push((size, vec![])),
+                Frame::Body(1, part) => sent.last_mut().unwrap().1.extend(part),
+                _ => {}
+            }
+        }
+        let expected: Vec<_> = bodies.into_iter().map(|(body, _)| (body.len() as u64, body)).collect();
+        prop_assert!(sent == expected);
+        prop_assert_eq!(scene.connection.outbound_len(), 0);
     }
 }

@@ -36,15 +36,36 @@ pub struct Wire(Rc<RefCell<Stream>>);
 struct Stream {
     to_client: VecDeque<u8>,
     from_client: Vec<u8>,
-    /// Octets that a read gives at most; 0 is no limit.
-    cut: usize,
+    cut: Cut,
+    reads: usize,
     /// Octets that all further writes take together.
     room: Option<usize>,
     ended: bool,
     discards: bool,
     /// The client wants to know when it can read.
     watched: bool,
+    /// The client has been told that it is connected.
+    told: bool,
     token: Option<Token>,
+}
+
+/// How much of what the peer has said a read gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Cut {
+    /// As much as there is room for.
+    #[default]
+    Whole,
+    /// Half of what is there.
+    Halves,
+    /// So many octets at most, one after the other and then from the beginning again.
+    Octets(Vec<usize>),
+}
+
+thread_local!(static CUT: RefCell<Cut> = const { RefCell::new(Cut::Whole) });
+
+/// What is said in every scene that this thread makes from now on is cut like this, unless the scene says otherwise.
+pub fn cut_everything(cut: Cut) {
+    CUT.set(cut);
 }
 
 /// A frame that the client sent.
@@ -69,6 +90,7 @@ impl<S: 'static> Scene<S> {
         on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
     ) -> Self {
         let wire = Wire::default();
+        wire.cut(CUT.with_borrow(Cut::clone));
         let hub = Hub::new(Memory(wire.clone()));
         let connection = hub.handle().connect(parameters, on_open);
         Self { hub, wire, connection, now: Instant::now() }
@@ -114,12 +136,13 @@ impl<S: 'static> Scene<S> {
     pub fn turn(&mut self, state: &mut S) -> Result<bool> {
         loop {
             let token = self.wire.0.borrow().token;
-            if let Some(token) = token.filter(|_| self.wire.is_readable()) {
-                self.hub.ready(token, true);
+            if let Some(token) = token.filter(|_| self.wire.has_news()) {
+                self.wire.0.borrow_mut().told = true;
+                self.hub.ready(token, self.wire.is_readable());
             }
             match self.hub.turn(self.now, state)? {
                 Turn::Over => return Ok(true),
-                Turn::Sleep(_) if !self.wire.is_readable() => return Ok(false),
+                Turn::Sleep(_) if !self.wire.has_news() => return Ok(false),
                 Turn::Again | Turn::Sleep(_) => {}
             }
         }
@@ -208,9 +231,9 @@ impl Wire {
         self.0.borrow_mut().ended = true;
     }
 
-    /// From now on a read gives so many octets at most.
-    pub fn cut(&self, octets: usize) {
-        self.0.borrow_mut().cut = octets;
+    /// From now on reads give no more than this.
+    pub fn cut(&self, cut: Cut) {
+        self.0.borrow_mut().cut = cut;
     }
 
     /// From now on writes take so many octets more, all together; `None` is no limit.
@@ -221,6 +244,11 @@ impl Wire {
     /// From now on the peer forgets what it hears.
     pub fn discard(&self) {
         self.0.borrow_mut().discards = true;
+    }
+
+    /// Octets that the client has not read yet.
+    pub fn unread(&self) -> usize {
+        self.0.borrow().to_client.len()
     }
 
     /// Octets that the client has sent since the last call.
@@ -240,6 +268,13 @@ impl Wire {
             _ => None,
         };
         self.heard().into_iter().filter_map(methods).collect()
+    }
+
+    fn has_news(&self) -> bool {
+        let stream = self.0.borrow();
+        let connected = stream.token.is_some() && !stream.told;
+        drop(stream);
+        connected || self.is_readable()
     }
 
     fn is_readable(&self) -> bool {
@@ -327,7 +362,13 @@ impl io::Read for Wire {
         if stream.to_client.is_empty() {
             return if stream.ended { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
-        let limit = if stream.cut == 0 { buffer.len() } else { stream.cut.min(buffer.len()) };
+        stream.reads += 1;
+        let limit = match &stream.cut {
+            Cut::Whole => buffer.len(),
+            Cut::Halves => stream.to_client.len().div_ceil(2),
+            Cut::Octets(sizes) => sizes.get(stream.reads % sizes.len().max(1)).map_or(1, |n| *n.max(&1)),
+        };
+        let limit = limit.min(buffer.len());
         stream.to_client.read(buffer.get_mut(..limit).unwrap_or_default())
     }
 }
