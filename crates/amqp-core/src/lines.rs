@@ -28,8 +28,10 @@ struct Line<S: 'static> {
     consumers: Vec<Consumer<S>>,
     /// Who got the last message: mostly that one gets the next.
     last: usize,
-    /// Nothing more is delivered; the broker requeues what it sent.
+    /// Nothing more is delivered, the broker requeues what it sent; what was asked for or could not be routed still comes.
     closing: bool,
+    /// Nothing at all is heard any more.
+    deaf: bool,
     confirm: Option<(Channel<S>, OnConfirm<S>)>,
 }
 
@@ -53,7 +55,7 @@ impl<S: 'static> Lines<S> {
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
-        let line = Line { identity, handle, consumers: vec![], last: 0, closing: false, confirm: None };
+        let line = Line { identity, handle, consumers: vec![], last: 0, closing: false, deaf: false, confirm: None };
         if let Some(slot) = self.0.get_mut(index) {
             *slot = Some(line);
         }
@@ -121,7 +123,7 @@ impl<S: 'static> Lines<S> {
     }
 
     pub(crate) fn all_closing(&mut self) {
-        self.0.iter_mut().flatten().for_each(|line| line.closing = true);
+        self.0.iter_mut().flatten().for_each(|line| (line.closing, line.deaf) = (true, true));
     }
 
     fn line(&mut self, identity: &Identity) -> Option<&mut Line<S>> {
@@ -140,10 +142,15 @@ impl<S: 'static> Lines<S> {
         state: &mut S,
     ) -> Result<Option<Trouble>, Raised> {
         let Some(Some(line)) = self.0.get_mut(usize::from(number)) else { return Ok(None) };
-        if line.closing {
-            return Ok(None);
-        }
         match incoming.carrier {
+            _ if line.deaf => Ok(None),
+            Carrier::GetOk { .. } => Ok(got(shared, jobs, &line.identity, incoming)),
+            Carrier::Return { .. } => {
+                let channel = line.handle.upgrade(shared, &line.identity);
+                returned(shared, jobs, &channel, incoming);
+                Ok(None)
+            }
+            Carrier::Deliver { .. } if line.closing => Ok(None),
             Carrier::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } => {
                 let delivery_tag = DeliveryTag { generation: line.identity.serial, tag: delivery_tag };
                 let Some(consumer) = line.consumer(consumer_tag) else {
@@ -172,12 +179,6 @@ impl<S: 'static> Lines<S> {
                 };
                 let Consumer { callbacks, channel, .. } = consumer;
                 lend(|| (callbacks.message)(state, channel, delivery)).map(|()| None)
-            }
-            Carrier::GetOk { .. } => Ok(got(shared, jobs, &line.identity, incoming)),
-            Carrier::Return { .. } => {
-                let channel = line.handle.upgrade(shared, &line.identity);
-                returned(shared, jobs, &channel, incoming);
-                Ok(None)
             }
         }
     }

@@ -326,6 +326,27 @@ fn a_stream_gives_messages_in_order_and_then_the_reason() {
     assert!(matches!(next(&mut consumer), Poll::Ready(Some(Err(e))) if e.reply_code() == Some(404)));
 }
 
+#[test]
+fn what_was_asked_for_before_a_close_is_still_answered() {
+    let (mut scene, channel) = with_channel();
+    let returned = Arc::new(AtomicUsize::new(0));
+    let counted = returned.clone();
+    channel.add_on_return_callback(move |_: &mut (), _, _| drop(counted.fetch_add(1, Ordering::Relaxed)));
+    let mut got = pin!(channel.basic_get("q").into_future());
+    let mut closed = pin!(channel.close().into_future());
+    assert!(poll(got.as_mut()).is_pending() && poll(closed.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, basic::Return { reply_code: 312, ..Default::default() });
+    scene.wire.content(1, &Default::default(), b"back", 100);
+    get_ok(&mut scene, 1);
+    scene.wire.say(1, channel::CloseOk {});
+    run(&mut scene);
+    assert_eq!(ready(got).unwrap().unwrap().body, "got");
+    ready(closed).unwrap();
+    assert_eq!(returned.load(Ordering::Relaxed), 1);
+    assert!(scene.connection.is_open());
+}
+
 /// RabbitMQ's queues answer basic.consume themselves, so its reply comes before or behind those of later requests.
 #[test]
 fn consume_ok_may_come_out_of_turn() {
