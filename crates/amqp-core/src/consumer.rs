@@ -6,6 +6,7 @@ use crate::{
     delivery::{Delivery, Message},
     error::{Error, Invalid, Result},
     handle::Channel,
+    hold::Hold,
     reply::Continuation,
     request::Request,
     shared::Shared,
@@ -20,7 +21,7 @@ use std::{
     future::{IntoFuture, poll_fn},
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -31,29 +32,35 @@ use std::{
 pub struct Consumer<S: 'static = ()> {
     channel: Channel<S>,
     consumer_tag: ShortString,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<S>>,
     no_ack: bool,
     over: bool,
 }
 
 /// What has arrived and was not taken yet.
-struct Queue {
-    state: Mutex<State>,
+struct Queue<S: 'static> {
+    state: Mutex<State<S>>,
     capacity: usize,
 }
 
-#[derive(Default)]
-struct State {
+struct State<S: 'static> {
     messages: VecDeque<Message>,
     waker: Option<Waker>,
     /// It holds as much as it may, and the connection is not read because of it.
-    full: bool,
+    full: Option<Hold<S>>,
     /// Nothing more will come.
     ended: bool,
     /// Why, if the program did not ask for it.
     reason: Option<Error>,
     /// The stream has been dropped.
     dropped: bool,
+}
+
+impl<S: 'static> Default for State<S> {
+    fn default() -> Self {
+        let messages = VecDeque::new();
+        Self { messages, waker: None, full: None, ended: false, reason: None, dropped: false }
+    }
 }
 
 /// Unacknowledged messages of a stream, if nobody says otherwise.
@@ -78,7 +85,7 @@ impl<S: 'static> IntoFuture for Consume<S> {
             slot.resolve(Err(Invalid::Other(what).into()));
             return Awaited::new(slot, |_| Err(Error::NotOpen));
         }
-        let queue = Arc::new(Queue { state: Mutex::default(), capacity: self.capacity.unwrap_or(usize::MAX).max(1) });
+        let queue = Arc::new(Queue { state: Mutex::new(State::default()), capacity: self.capacity.unwrap_or(usize::MAX).max(1) });
         let (channel, no_ack) = (self.channel.clone(), self.method.no_ack);
         let (tag, _) = self.feeding(&queue).submit(false, Continuation::Slot(slot.clone()));
         // Dropped with the future it cancels what was begun.
@@ -88,7 +95,7 @@ impl<S: 'static> IntoFuture for Consume<S> {
 }
 
 impl<S: 'static> Consume<S> {
-    fn feeding(self, queue: &Arc<Queue>) -> ConsumeWith<S> {
+    fn feeding(self, queue: &Arc<Queue<S>>) -> ConsumeWith<S> {
         let no_ack = self.method.no_ack;
         let feeder = Feeder { queue: queue.clone(), channel: self.channel.clone() };
         let ended = queue.clone();
@@ -111,7 +118,7 @@ impl<S: 'static> Consume<S> {
 
 /// Owned by the loop's callback: when that goes, the stream ends.
 struct Feeder<S: 'static> {
-    queue: Arc<Queue>,
+    queue: Arc<Queue<S>>,
     channel: Channel<S>,
 }
 
@@ -122,21 +129,21 @@ impl<S: 'static> Drop for Feeder<S> {
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<S: 'static> Queue<S> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a message in; it comes back if the stream is gone.
-    fn push<S: 'static>(&self, message: Message, shared: &Shared<S>) -> Option<Message> {
+    fn push(&self, message: Message, shared: &Arc<Shared<S>>) -> Option<Message> {
         let mut state = self.lock();
         if state.dropped {
             drop(state);
             return Some(message);
         }
         state.messages.push_back(message);
-        if state.messages.len() >= self.capacity && !mem::replace(&mut state.full, true) {
-            shared.full_streams.fetch_add(1, Ordering::AcqRel);
+        if state.messages.len() >= self.capacity && state.full.is_none() {
+            state.full = Some(Hold::new(shared));
         }
         let waker = state.waker.take();
         drop(state);
@@ -177,12 +184,14 @@ impl<S: 'static> Consumer<S> {
         self.channel.basic_cancel(self.consumer_tag.clone())
     }
 
-    /// There is room again.
-    fn resume(&self) {
-        let shared = self.channel.shared();
-        if shared.full_streams.fetch_sub(1, Ordering::AcqRel) == 1 {
-            shared.bell.ready(shared.number);
-        }
+    /// Messages that have arrived and were not taken yet.
+    pub fn len(&self) -> usize {
+        self.queue.lock().messages.len()
+    }
+
+    /// Whether nothing has arrived that was not taken yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -197,12 +206,10 @@ impl<S: 'static> Stream for Consumer<S> {
         loop {
             let mut state = self.queue.lock();
             if let Some(message) = state.messages.pop_front() {
-                let room = state.full && state.messages.len() <= self.queue.capacity / 2;
-                state.full &= !room;
+                let room = state.messages.len() <= self.queue.capacity / 2;
+                let hold = if room { state.full.take() } else { None };
                 drop(state);
-                if room {
-                    self.resume();
-                }
+                drop(hold);
                 return Poll::Ready(Some(Ok(message)));
             }
             if state.ended {
@@ -232,12 +239,10 @@ impl<S: 'static> Drop for Consumer<S> {
         state.dropped = true;
         let untaken = mem::take(&mut state.messages);
         let waker = state.waker.take();
-        let (full, ended) = (mem::take(&mut state.full), state.ended);
+        let (hold, ended) = (state.full.take(), state.ended);
         drop(state);
         drop(waker);
-        if full {
-            self.resume();
-        }
+        drop(hold);
         // On a channel that is closed both are refused, and the broker has requeued everything.
         if !ended {
             let _ = self.cancel().send();

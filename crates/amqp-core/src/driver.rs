@@ -734,9 +734,10 @@ impl<S: 'static> Driver<S> {
         self.end != End::Gone && !self.is_paused()
     }
 
-    /// Whether a stream is full, so that nothing is read: that is no silence of the broker's.
+    /// Whether nothing is read because what comes has nowhere to go: that is no silence of the broker's. Answers are read
+    /// all the same, or whoever waits for one before he takes a message would wait for ever.
     fn is_paused(&self) -> bool {
-        self.shared.full_streams.load(Ordering::Acquire) > 0
+        self.shared.holds.load(Ordering::Acquire) > 0 && self.end == End::No && !self.shared.lock().is_awaited()
     }
 
     /// Whether octets wait that the socket did not take.

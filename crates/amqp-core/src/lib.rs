@@ -23,6 +23,7 @@ mod frame;
 mod handle;
 mod handshake;
 pub mod heartbeat;
+mod hold;
 pub mod hub;
 mod inbox;
 mod lines;
@@ -57,6 +58,8 @@ pub use error::{Error, Result};
 pub use event::{Event, EventCallback, Source};
 pub use frame::Body;
 pub use handle::{Channel, CloseConnection, ConnectionHandle, OpenChannel};
+#[doc(hidden)]
+pub use hold::Hold;
 pub use parameters::{ConnectionParameters, ParametersBuilder};
 pub use properties::{BasicProperties, Properties};
 pub use publish::Publish;

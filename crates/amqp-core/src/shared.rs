@@ -40,8 +40,8 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) endpoint: Arc<str>,
     pub(crate) callbacks: CallbackManager<EventCallback<S>>,
     pub(crate) server_properties: OnceLock<Table>,
-    /// Streams that are full: nothing is read while there are any.
-    pub(crate) full_streams: AtomicUsize,
+    /// How many [`Hold`](crate::hold::Hold)s there are.
+    pub(crate) holds: AtomicUsize,
     /// An [`Op`] waits: looked at before each frame, without the lock.
     pub(crate) news: AtomicBool,
     /// pika's back-pressure rule: average frames that may wait.
@@ -128,7 +128,7 @@ impl<S: 'static> Shared<S> {
             parameters,
             callbacks: CallbackManager::new(),
             server_properties: OnceLock::new(),
-            full_streams: AtomicUsize::new(0),
+            holds: AtomicUsize::new(0),
             news: AtomicBool::new(false),
             backpressure_multiplier: AtomicU32::new(10),
             state: Mutex::new(State {
@@ -364,6 +364,15 @@ impl<S: 'static> State<S> {
         put_content(&mut self.outbox, identity.number, content, frame_max)?;
         self.frames += 3;
         Ok(())
+    }
+
+    /// Whether somebody waits for what only reading can bring.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let asked = |fifo: &VecDeque<Pending<S>>| fifo.iter().any(|pending| !matches!(pending.then, Continuation::Nobody));
+        let confirms = |channel: &ChannelState<S>| channel.confirms.as_ref().is_some_and(Confirms::is_any);
+        self.phase != Phase::Open
+            || asked(&self.fifo)
+            || self.channels.values().any(|channel| asked(&channel.fifo) || confirms(channel))
     }
 
     /// Octets that wait to be written.

@@ -429,6 +429,38 @@ fn a_full_stream_pauses_the_reading_and_heartbeats_go_on() {
 }
 
 #[test]
+fn an_answer_that_is_awaited_is_read_although_a_stream_is_full() {
+    let (mut scene, channel) = with_channel();
+    let mut consumer = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(1).into_future());
+    assert!(poll(consumer.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    let mut consumer = ready(consumer).unwrap();
+    deliver(&mut scene, 1..=1);
+    let mut declared = pin!(channel.queue_declare("r").into_future());
+    assert!(poll(declared.as_mut()).is_pending());
+    run(&mut scene);
+    deliver(&mut scene, 2..=2);
+    scene.wire.say(1, queue::DeclareOk { queue: "r".into(), ..Default::default() });
+    run(&mut scene);
+    ready(declared).unwrap();
+    deliver(&mut scene, 3..=3);
+    assert_eq!(consumer.len(), 2, "nobody waits any more");
+    assert_eq!(numbers(&mut consumer), [1, 2]);
+    run(&mut scene);
+    assert_eq!(numbers(&mut consumer), [3]);
+
+    let mut closed = pin!(scene.connection.close().into_future());
+    deliver(&mut scene, 4..=9);
+    assert!(poll(closed.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(0, connection::CloseOk {});
+    run(&mut scene);
+    ready(closed).unwrap();
+}
+
+#[test]
 fn a_connection_that_is_closed_is_awaited() {
     let (mut scene, _channel) = with_channel();
     let mut closed = pin!(scene.connection.close().into_future());
