@@ -40,6 +40,12 @@ pub use amqp_core::*;
 #[cfg(feature = "select")]
 pub use pooka_select::{PollerKind, SelectConnection, SelectLoop};
 
+#[cfg(feature = "blocking")]
+pub use pooka_blocking::{
+    BlockingChannel, BlockingConnection, BlockingConsume, BlockingPublish, CloseBlockingConnection, ConsumeMessages,
+    Messages, OpenBlockingChannel,
+};
+
 #[cfg(feature = "mio")]
 pub use pooka_mio::{Embedded, MioConnection, MioLoop, Next};
 

@@ -6,4 +6,4 @@ mod poller;
 mod select_loop;
 
 pub use poller::PollerKind;
-pub use select_loop::{SelectConnection, SelectLoop};
+pub use select_loop::{SelectConnection, SelectLoop, Until};

@@ -20,6 +20,17 @@ pub struct SelectLoop<S: 'static = ()> {
     events: Vec<Event>,
 }
 
+/// How long a [turn](SelectLoop::turn) may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Not at all.
+    Now,
+    /// Until then at most.
+    At(Instant),
+    /// Until there is something to do.
+    Needed,
+}
+
 /// A connection with a [`SelectLoop`] of its own: pika's `SelectConnection`.
 #[derive(Debug)]
 pub struct SelectConnection<S: 'static = ()> {
@@ -43,6 +54,49 @@ impl<S: 'static> SelectLoop<S> {
         self.hub.network().poller.kind()
     }
 
+    /// One turn; then a sleep, if there is nothing more to do and `until` says until when. For programs and adapters that
+    /// do other things between the turns; [`start`](IoLoop::start) is turn after turn until [`Turn::Over`].
+    ///
+    /// # Errors
+    /// What a callback returned, or what the operating system says about waiting.
+    ///
+    /// # Panics
+    /// Goes on with a callback's panic.
+    pub fn turn(&mut self, state: &mut S, until: impl FnOnce() -> Until) -> Result<Turn> {
+        let turn = self.hub.turn(Instant::now(), state)?;
+        match turn {
+            Turn::Over => {}
+            Turn::Again => self.wait(Some(Duration::ZERO))?,
+            Turn::Sleep(own) => {
+                let until = match until() {
+                    Until::Now => return Ok(turn),
+                    Until::At(limit) => Some(own.map_or(limit, |own| own.min(limit))),
+                    Until::Needed => own,
+                };
+                if self.hub.may_sleep(self.waker.clone()) {
+                    let waited = self.wait(until.map(|at| at.saturating_duration_since(Instant::now())));
+                    self.hub.awake();
+                    waited?;
+                }
+            }
+        }
+        Ok(turn)
+    }
+
+    /// Looks at the sockets without waiting for them; what is ready is served in the next turn.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn look(&mut self) -> Result<()> {
+        self.wait(Some(Duration::ZERO))
+    }
+
+    /// The last look of whoever stops driving the loop for a while: false if something came meanwhile. Afterwards `waker`
+    /// is woken, once, when there is something to do; the sockets and the time that the last turn gave are not watched.
+    pub fn rest(&mut self, waker: Waker) -> bool {
+        self.hub.may_sleep(waker)
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> Result<()> {
         let waited = self.hub.network().poller.wait(timeout, &mut self.events);
         waited.map_err(|error| Error::Io { what: "waiting for sockets".into(), cause: error.into() })?;
@@ -59,19 +113,8 @@ impl<S: 'static> IoLoop<S> for SelectLoop<S> {
     }
 
     fn start(&mut self, state: &mut S) -> Result<()> {
-        loop {
-            match self.hub.turn(Instant::now(), state)? {
-                Turn::Over => return Ok(()),
-                Turn::Again => self.wait(Some(Duration::ZERO))?,
-                Turn::Sleep(until) => {
-                    if self.hub.may_sleep(self.waker.clone()) {
-                        let waited = self.wait(until.map(|at| at.saturating_duration_since(Instant::now())));
-                        self.hub.awake();
-                        waited?;
-                    }
-                }
-            }
-        }
+        while self.turn(state, || Until::Needed)? != Turn::Over {}
+        Ok(())
     }
 }
 

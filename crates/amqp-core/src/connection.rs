@@ -118,6 +118,18 @@ impl<S: 'static> LoopHandle<S> {
         self.0.remove_timeout(id)
     }
 
+    /// Whoever drives the loop looks at everything again, and does not sleep before.
+    #[doc(hidden)]
+    pub fn nudge(&self) {
+        self.0.post(Box::new(|_| Ok(())));
+    }
+
+    /// Nobody needs to be woken for what is asked of the loop next: its driver is on the way.
+    #[doc(hidden)]
+    pub fn attended(&self) {
+        self.0.awake();
+    }
+
     /// Ends `start` after the turn that is going on.
     pub fn stop(&self) {
         self.0.ring(|news| news.stop = true);

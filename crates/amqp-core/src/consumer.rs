@@ -85,7 +85,10 @@ impl<S: 'static> IntoFuture for Consume<S> {
             slot.resolve(Err(Invalid::Other(what).into()));
             return Awaited::new(slot, |_| Err(Error::NotOpen));
         }
-        let queue = Arc::new(Queue { state: Mutex::new(State::default()), capacity: self.capacity.unwrap_or(usize::MAX).max(1) });
+        let queue = Arc::new(Queue {
+            state: Mutex::new(State::default()),
+            capacity: self.capacity.unwrap_or(usize::MAX).max(1),
+        });
         let (channel, no_ack) = (self.channel.clone(), self.method.no_ack);
         let (tag, _) = self.feeding(&queue).submit(false, Continuation::Slot(slot.clone()));
         // Dropped with the future it cancels what was begun.

@@ -1,5 +1,6 @@
 //! What can go wrong, sorted by whose fault it is and what to do about it.
 
+use crate::delivery::Returned;
 use std::{collections::BTreeSet, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 /// The result of everything that can fail here.
@@ -193,6 +194,15 @@ pub enum Error {
         /// The limit in octets.
         limit: u64,
     },
+    /// A mandatory message came back, because no queue is bound for it: pika's `UnroutableError`.
+    #[error("the message for exchange \"{}\" with key \"{}\" came back: {} {}", .0.exchange, .0.routing_key, .0.reply_code, .0.reply_text)]
+    Unroutable(Arc<Returned>),
+    /// The broker could not take responsibility for a message: pika's `NackError`.
+    #[error("the broker refused a message on channel {channel} (basic.nack): it is not stored; publish it again")]
+    Nacked {
+        /// The channel's number.
+        channel: u16,
+    },
     /// The delivery tag belongs to an earlier connection; nothing was sent.
     #[error("delivery tag {tag} belongs to an earlier channel or connection; nothing was sent")]
     StaleDeliveryTag {
@@ -356,6 +366,9 @@ pub enum Misuse {
     /// The loop's sockets belong to the runtime that `start` has made.
     #[error("this loop is served by start(), whose runtime its sockets belong to: run() cannot go on with them")]
     RunAfterStart,
+    /// Messages are given to callbacks one by one.
+    #[error("start_consuming() in a callback would wait for itself: return from the callback first")]
+    StartConsumingInCallback,
 }
 
 impl From<Misuse> for Error {

@@ -95,6 +95,14 @@ impl<S: 'static> ConnectionHandle<S> {
         matches!(self.0.lock().phase, Phase::Closed(_))
     }
 
+    /// Why it is closed; `None` before.
+    pub fn close_reason(&self) -> Option<Error> {
+        match &self.0.lock().phase {
+            Phase::Closed(error) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     /// What it was opened with; negotiation changes none of it.
     pub fn parameters(&self) -> &ConnectionParameters {
         &self.0.parameters
@@ -458,15 +466,36 @@ impl<S: 'static> Channel<S> {
         self.0.identity.is_closed()
     }
 
+    /// Why it is closed, or what it was asked to be closed with; `None` while it is open.
+    pub fn close_reason(&self) -> Option<Error> {
+        self.is_closed().then(|| self.0.identity.reason())
+    }
+
+    /// Whether each publish has an outcome, because of [`confirm_select`](Self::confirm_select) or
+    /// [`confirm_delivery`](Self::confirm_delivery).
+    pub fn is_confirming(&self) -> bool {
+        self.look(|channel| channel.confirms.is_some()).unwrap_or(false)
+    }
+
+    /// Whether it has a consumer that nobody has cancelled.
+    pub fn is_consuming(&self) -> bool {
+        self.look(|channel| channel.consumers.iter().any(|consumer| !consumer.cancelled)).unwrap_or(false)
+    }
+
     /// The tags of its consumers.
     pub fn consumer_tags(&self) -> Vec<ShortString> {
-        let state = self.0.shared.lock();
-        let channel = state.channels.get(&self.0.identity.number);
-        let channel = channel.filter(|channel| channel.identity.serial == self.0.identity.serial);
-        let tags = |consumers: &[crate::channel::Consumer]| {
-            consumers.iter().filter(|consumer| !consumer.cancelled).map(|consumer| consumer.tag.clone()).collect()
+        let tags = |channel: &ChannelState<S>| {
+            let live = channel.consumers.iter().filter(|consumer| !consumer.cancelled);
+            live.map(|consumer| consumer.tag.clone()).collect()
         };
-        channel.map(|channel| tags(&channel.consumers)).unwrap_or_default()
+        self.look(tags).unwrap_or_default()
+    }
+
+    /// Its state, unless it is closed.
+    fn look<R>(&self, look: impl FnOnce(&ChannelState<S>) -> R) -> Option<R> {
+        let state = self.0.shared.lock();
+        let channel = state.channels.get(&self.0.identity.number)?;
+        (channel.identity.serial == self.0.identity.serial).then(|| look(channel))
     }
 
     /// Starts a consumer [§1.8.3.3].

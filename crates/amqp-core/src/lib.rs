@@ -65,6 +65,8 @@ pub use properties::{BasicProperties, Properties};
 pub use publish::Publish;
 pub use reply::Outcome;
 pub use request::{Ask, Confirm, Handle, Lends, Reply, Request, Waits};
+#[doc(hidden)]
+pub use request::{Expected, Then};
 pub use room::Writable;
 pub use secret::Secret;
 pub use spec::{MethodId, basic, exchange, queue, tx};

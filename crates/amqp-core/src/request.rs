@@ -79,6 +79,9 @@ pub trait Handle: Clone + Send + Sync + 'static {
     fn submit(&self, method: Method, expect: Option<Expected>, then: Then<Self::State>) -> Result<()>;
     #[doc(hidden)]
     fn answer_later(&self, then: Then<Self::State>, error: Error);
+    /// Something was submitted that nobody waits for.
+    #[doc(hidden)]
+    fn sent(&self) {}
     /// Gives a message back that nobody took.
     #[doc(hidden)]
     fn requeue(&self, _: DeliveryTag) {}
@@ -129,7 +132,9 @@ impl<M: Ask, H: Handle> Request<M, H> {
         let Self { handle, mut method } = self;
         method.check()?;
         let expect = if method.nowait() { None } else { Some(M::expect()) };
-        handle.submit(method.into(), expect, Then(Continuation::Nobody))
+        handle.submit(method.into(), expect, Then(Continuation::Nobody))?;
+        handle.sent();
+        Ok(())
     }
 
     fn reply(self) -> Reply<M, H> {

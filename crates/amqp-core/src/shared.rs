@@ -368,7 +368,8 @@ impl<S: 'static> State<S> {
 
     /// Whether somebody waits for what only reading can bring.
     pub(crate) fn is_awaited(&self) -> bool {
-        let asked = |fifo: &VecDeque<Pending<S>>| fifo.iter().any(|pending| !matches!(pending.then, Continuation::Nobody));
+        let asked =
+            |fifo: &VecDeque<Pending<S>>| fifo.iter().any(|pending| !matches!(pending.then, Continuation::Nobody));
         let confirms = |channel: &ChannelState<S>| channel.confirms.as_ref().is_some_and(Confirms::is_any);
         self.phase != Phase::Open
             || asked(&self.fifo)

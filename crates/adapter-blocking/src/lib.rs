@@ -1,0 +1,46 @@
+//! pooka for threads that wait for each answer: pika's `BlockingConnection` and `BlockingChannel`.
+//!
+//! ```no_run
+//! # fn main() -> amqp_core::Result<()> {
+//! use pooka_blocking::BlockingConnection;
+//!
+//! let connection = BlockingConnection::open("amqp://localhost".parse()?)?;
+//! let channel = connection.channel().call()?;
+//! channel.queue_declare("hello").call()?;
+//! channel.confirm_select().call()?;
+//! channel.basic_publish("", "hello", "Hello, world").mandatory(true).call()?;
+//! for message in channel.consume("hello") {
+//!     let message = message?;
+//!     println!("{}", String::from_utf8_lossy(&message.body));
+//!     channel.basic_ack(message.delivery_tag)?;
+//!     break;
+//! }
+//! connection.close().call()
+//! # }
+//! ```
+//!
+//! The thread that waits drives the connection. While no thread waits, a keeper answers heartbeats, so a program may
+//! compute for as long as it likes between two calls. Callbacks run in [`process_data_events`], [`sleep`] and
+//! [`start_consuming`] only, on the thread that calls these, and may do anything, other calls included.
+//!
+//! [`process_data_events`]: BlockingConnection::process_data_events
+//! [`sleep`]: BlockingConnection::sleep
+//! [`start_consuming`]: BlockingChannel::start_consuming
+#![forbid(unsafe_code)]
+
+mod channel;
+mod connection;
+mod consume;
+mod driven;
+mod engine;
+mod inbox;
+mod keeper;
+mod messages;
+mod publish;
+mod seat;
+
+pub use channel::BlockingChannel;
+pub use connection::{BlockingConnection, CloseBlockingConnection, OpenBlockingChannel};
+pub use consume::BlockingConsume;
+pub use messages::{ConsumeMessages, Messages};
+pub use publish::BlockingPublish;

@@ -1,0 +1,290 @@
+//! Who drives the loop: whichever thread waits for something takes the seat, and others wait for it or for its turns.
+
+use amqp_core::Result;
+use std::{
+    mem,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+/// A loop that can be driven a turn at a time.
+pub(crate) trait Drive {
+    /// Somebody drives: the keeper need not hear of anything.
+    fn attend(&mut self);
+
+    /// One turn. Then, unless `done`, a sleep until there is something to do, until `deadline` at most.
+    fn turn(&mut self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> Result<Next>;
+
+    /// One turn without a sleep, and with a look at the sockets if `look`.
+    fn glance(&mut self, look: bool) -> Result<Next>;
+
+    /// The last look before nobody drives: false if something came meanwhile. Afterwards the keeper hears of it.
+    fn rest(&mut self) -> bool;
+}
+
+/// What a turn found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Somebody has to drive again by then, if a time is given.
+    By(Option<Instant>),
+    /// There is more to do.
+    Now,
+    /// Nobody has to drive any more.
+    Never,
+}
+
+/// One loop, and a place for the thread that drives it.
+///
+/// The lock is never held while the loop is driven. Whoever gives the place up looks once more whether something came
+/// that nobody would serve, and tells the others that they may look at what they wait for.
+pub(crate) struct Seat<D: Drive> {
+    place: Mutex<Place<D>>,
+    turned: Condvar,
+    keeper: Box<dyn Fn(Instant) + Send + Sync>,
+}
+
+struct Place<D> {
+    /// The loop, while nobody drives.
+    free: Option<D>,
+    /// Changes whenever a driver has been in the seat.
+    turns: u64,
+    waiting: usize,
+    /// The loop is not wanted any more: whoever has it drops it.
+    over: bool,
+    /// Somebody who does not wait wanted to drive while another did: whoever leaves drives once more.
+    asked: bool,
+    /// When the keeper has promised to drive, if it has.
+    promised: Option<Instant>,
+}
+
+impl<D: Drive> Seat<D> {
+    /// `keeper` promises to call [`kept`](Self::kept) and [`tend`](Self::tend) at the time that it is given.
+    pub(crate) fn new(driven: D, keeper: impl Fn(Instant) + Send + Sync + 'static) -> Self {
+        let place = Place { free: Some(driven), turns: 0, waiting: 0, over: false, asked: false, promised: None };
+        Self { place: Mutex::new(place), turned: Condvar::new(), keeper: Box::new(keeper) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Place<D>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drives, or waits while somebody else does, until `done` or until the deadline; false at the deadline, and when there
+    /// is nothing to drive any more.
+    pub(crate) fn until(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> Result<bool> {
+        loop {
+            let mut place = self.lock();
+            let turns = place.turns;
+            if let Some(driven) = place.free.take() {
+                drop(place);
+                let mut driving = Driving::new(self, driven);
+                let result = driving.until(deadline, done);
+                driving.leave();
+                return result;
+            }
+            drop(place);
+            if done() {
+                return Ok(true);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
+            let mut place = self.lock();
+            if place.over {
+                drop(place);
+                return Ok(done());
+            }
+            // Somebody drives. What he does from now on is told.
+            if place.turns == turns && place.free.is_none() {
+                place.waiting += 1;
+                place = self.wait(place, deadline);
+                place.waiting -= 1;
+            }
+        }
+    }
+
+    fn wait<'a>(&self, place: MutexGuard<'a, Place<D>>, deadline: Option<Instant>) -> MutexGuard<'a, Place<D>> {
+        match deadline {
+            None => self.turned.wait(place).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.turned.wait_timeout(place, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Drives without waiting; if somebody else drives, he sees to it.
+    pub(crate) fn tend(&self, look: bool) -> Result<()> {
+        let mut place = self.lock();
+        let driven = place.free.take();
+        place.asked |= driven.is_none();
+        drop(place);
+        let Some(driven) = driven else { return Ok(()) };
+        let mut driving = Driving::new(self, driven);
+        let result = driving.glance(look);
+        driving.leave();
+        result
+    }
+
+    /// Somebody drives by then.
+    pub(crate) fn by(&self, at: Instant) {
+        let mut place = self.lock();
+        let late = place.free.is_some() && place.promise(at);
+        drop(place);
+        if late {
+            (self.keeper)(at);
+        }
+    }
+
+    /// Whether nobody drives at the moment.
+    pub(crate) fn is_free(&self) -> bool {
+        self.lock().free.is_some()
+    }
+
+    /// A time that the keeper has promised has come: false if it promised an earlier one since.
+    pub(crate) fn kept(&self, at: Instant) -> bool {
+        let mut place = self.lock();
+        let latest = place.promised == Some(at);
+        if latest {
+            place.promised = None;
+        }
+        latest
+    }
+
+    /// Those who wait while somebody drives look at what they wait for.
+    pub(crate) fn nudge(&self) {
+        let mut place = self.lock();
+        self.told(&mut place);
+    }
+
+    fn told(&self, place: &mut Place<D>) {
+        place.turns = place.turns.wrapping_add(1);
+        if place.waiting > 0 {
+            self.turned.notify_all();
+        }
+    }
+
+    /// The loop is dropped, here or by whoever drives it, as soon as he gives it up.
+    pub(crate) fn close(&self) {
+        let mut place = self.lock();
+        place.over = true;
+        let driven = place.free.take();
+        self.told(&mut place);
+        drop(place);
+        drop(driven);
+        self.nudge();
+    }
+}
+
+/// The thread in the seat.
+struct Driving<'a, D: Drive> {
+    seat: &'a Seat<D>,
+    driven: Option<D>,
+    /// When somebody has to drive again.
+    by: Option<Instant>,
+}
+
+/// Turns of one who leaves, while others keep asking: then the keeper goes on.
+const LAST_TURNS: usize = 8;
+
+impl<'a, D: Drive> Driving<'a, D> {
+    fn new(seat: &'a Seat<D>, mut driven: D) -> Self {
+        driven.attend();
+        Self { seat, driven: Some(driven), by: None }
+    }
+
+    fn until(&mut self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> Result<bool> {
+        loop {
+            let Some(driven) = &mut self.driven else { return Ok(false) };
+            let next = driven.turn(deadline, done)?;
+            let over = self.note(next) == Next::Never;
+            if done() {
+                return Ok(true);
+            }
+            if over || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Ok(false);
+            }
+            // Others may wait for what this turn has brought.
+            let mut place = self.seat.lock();
+            self.seat.told(&mut place);
+            if place.over {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn glance(&mut self, look: bool) -> Result<()> {
+        let Some(driven) = &mut self.driven else { return Ok(()) };
+        let next = driven.glance(look)?;
+        self.note(next);
+        Ok(())
+    }
+
+    fn note(&mut self, next: Next) -> Next {
+        self.by = match next {
+            Next::By(by) => by,
+            Next::Now => Some(Instant::now()),
+            Next::Never => None,
+        };
+        next
+    }
+
+    /// Gives the seat up.
+    fn leave(mut self) {
+        for _ in 0..LAST_TURNS {
+            let Some(driven) = &mut self.driven else { return };
+            if driven.rest() && self.put_back(self.by, Leaving::UnlessAsked) {
+                return;
+            }
+            let Some(driven) = &mut self.driven else { return };
+            match driven.glance(false) {
+                Ok(next) if self.note(next) != Next::Never => {}
+                _ => break,
+            }
+        }
+        self.put_back(Some(Instant::now()), Leaving::Anyhow);
+    }
+
+    /// False: somebody has asked for one more turn.
+    fn put_back(&mut self, by: Option<Instant>, leaving: Leaving) -> bool {
+        let mut place = self.seat.lock();
+        if mem::take(&mut place.asked) && leaving == Leaving::UnlessAsked {
+            return false;
+        }
+        let Some(driven) = self.driven.take() else { return true };
+        let unwanted = if place.over { Some(driven) } else { place.free.replace(driven) };
+        let late = by.filter(|by| !place.over && place.promise(*by));
+        self.seat.told(&mut place);
+        drop(place);
+        drop(unwanted);
+        late.into_iter().for_each(&self.seat.keeper);
+        true
+    }
+}
+
+/// How a seat is given up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    UnlessAsked,
+    /// The keeper drives next.
+    Anyhow,
+}
+
+/// When a turn has panicked the keeper looks after it.
+impl<D: Drive> Drop for Driving<'_, D> {
+    fn drop(&mut self) {
+        if self.driven.is_some() {
+            self.put_back(Some(Instant::now()), Leaving::Anyhow);
+        }
+    }
+}
+
+impl<D> Place<D> {
+    /// True: nobody has promised to drive by then, and now somebody has to.
+    fn promise(&mut self, at: Instant) -> bool {
+        let late = self.promised.is_none_or(|promised| at < promised);
+        if late {
+            self.promised = Some(at);
+        }
+        late
+    }
+}
