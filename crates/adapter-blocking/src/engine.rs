@@ -132,6 +132,11 @@ impl Engine {
         self.block_on_or(future, None, &mut || false)?.ok_or(Error::LoopGone)
     }
 
+    /// Drives until the future is ready, or until the deadline.
+    pub(crate) fn block_on_until<F: Future>(&self, future: F, deadline: Option<Instant>) -> Result<Option<F::Output>> {
+        self.block_on_or(future, deadline, &mut || false)
+    }
+
     /// Drives until the future is ready, until the deadline, or until `stop`.
     fn block_on_or<F: Future>(
         &self,

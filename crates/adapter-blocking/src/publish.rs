@@ -1,8 +1,13 @@
 //! basic.publish, to be sent.
 
 use crate::engine::Engine;
-use amqp_core::{BasicProperties, Channel, Error, Publish, PublishOutcome, Result};
-use std::{fmt, future::IntoFuture, sync::Arc};
+use amqp_core::{BasicProperties, Channel, Error, Publish, PublishOutcome, Result, error::Stage};
+use std::{
+    fmt,
+    future::IntoFuture,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// A message that has not been sent yet: [`call`](Self::call) waits for its confirm, [`send`](Self::send) does not.
 #[must_use = "nothing is sent before call() or send()"]
@@ -10,11 +15,12 @@ pub struct BlockingPublish<'a> {
     engine: &'a Arc<Engine>,
     channel: &'a Channel,
     publish: Publish<'a, ()>,
+    confirm_within: Option<Duration>,
 }
 
 impl<'a> BlockingPublish<'a> {
     pub(crate) fn new(engine: &'a Arc<Engine>, channel: &'a Channel, publish: Publish<'a, ()>) -> Self {
-        Self { engine, channel, publish }
+        Self { engine, channel, publish, confirm_within: None }
     }
 
     /// The message's properties; none otherwise.
@@ -29,19 +35,29 @@ impl<'a> BlockingPublish<'a> {
         self
     }
 
+    /// How long [`call`](Self::call) waits for the confirm; otherwise as long as the connection lives, because a broker
+    /// that is short of memory takes its time.
+    pub fn confirm_within(mut self, limit: Duration) -> Self {
+        self.confirm_within = Some(limit);
+        self
+    }
+
     /// Publishes, and in [confirm mode](crate::BlockingChannel::confirm_select) waits until the broker has taken
     /// responsibility. Otherwise it waits only while too much is to be written, and nobody knows what became of the
     /// message.
     ///
     /// # Errors
-    /// [`Error::Unroutable`] with the message, if it was mandatory; [`Error::Nacked`]; or why the outcome is unknown.
+    /// [`Error::Unroutable`] with the message, if it was mandatory; [`Error::Nacked`]; or why the outcome is unknown, of
+    /// which [`Error::Timeout`] is one.
     /// Without confirm mode as [`send`](Self::send).
     pub fn call(self) -> Result<()> {
         if !self.channel.is_confirming() {
             return self.send();
         }
         let channel = self.channel.channel_number();
-        match self.engine.block_on(self.publish.into_future())?? {
+        let deadline = self.confirm_within.and_then(|limit| Instant::now().checked_add(limit));
+        let outcome = self.engine.block_on_until(self.publish.into_future(), deadline)?;
+        match outcome.unwrap_or_else(|| Err(unconfirmed(self.engine, self.confirm_within)))? {
             PublishOutcome::Acked => Ok(()),
             PublishOutcome::Nacked => Err(Error::Nacked { channel }),
             PublishOutcome::Returned(returned) => Err(Error::Unroutable((*returned).into())),
@@ -58,6 +74,11 @@ impl<'a> BlockingPublish<'a> {
         self.publish.send()?;
         self.engine.sent()
     }
+}
+
+fn unconfirmed(engine: &Engine, limit: Option<Duration>) -> Error {
+    let what = format!("the confirm of {}", engine.connection.parameters().endpoint());
+    Error::Timeout { stage: Stage::Reply, what: what.into(), after: limit.unwrap_or_default() }
 }
 
 impl fmt::Debug for BlockingPublish<'_> {

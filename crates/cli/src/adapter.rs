@@ -20,6 +20,8 @@ pub(crate) enum AdapterKind {
     /// On a multi-thread runtime
     TokioMt,
     Smol,
+    /// Calls that wait
+    Blocking,
 }
 
 impl fmt::Display for AdapterKind {
@@ -30,6 +32,7 @@ impl fmt::Display for AdapterKind {
             Self::Tokio => "tokio",
             Self::TokioMt => "tokio-mt",
             Self::Smol => "smol",
+            Self::Blocking => "blocking",
         })
     }
 }
@@ -63,6 +66,7 @@ pub(crate) fn run_with<W: 'static>(
         AdapterKind::Mio => serve(MioConnection::open(parameters, opened), app),
         AdapterKind::Tokio => serve(TokioConnection::open(parameters, opened), app),
         AdapterKind::Smol => serve(SmolConnection::open(parameters, opened), app),
+        AdapterKind::Blocking => return (End::Usage("--adapter blocking lends no state to callbacks".into()), None),
         AdapterKind::TokioMt => {
             let ioloop = TokioLoop::new();
             let connection = ioloop.handle().connect(parameters, opened);

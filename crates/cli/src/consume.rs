@@ -11,6 +11,7 @@ use crate::{
 use pooka::{Channel, ConnectionHandle, Delivery, Result};
 use std::{
     io::{self, BufWriter, Stdout},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,18 +28,16 @@ pub(crate) fn run(common: &Common, options: Consume) -> End {
     let out = BufWriter::new(io::stdout());
     let work = Work { options, out, progress, consumed: 0, last: Instant::now() };
     adapter::run(common, work, |app, connection| {
-        let Consume { queue, count, prefetch, no_ack, idle_timeout, .. } = &app.work.options;
+        let Consume { queue, no_ack, idle_timeout, .. } = &app.work.options;
         let channel = channel(connection)?;
-        // No more are asked for than are wanted: others may want them.
-        let wanted = count.and_then(|count| u16::try_from(count).ok()).unwrap_or(*prefetch);
-        let prefetch = if *prefetch == 0 { wanted } else { wanted.min(*prefetch) };
+        let prefetch = app.work.options.wanted();
         let tag = channel.basic_consume(queue.clone()).prefetch(prefetch).no_ack(*no_ack).on_message(on_message);
         tag.then(|app: &mut App<Work>, channel, consuming| {
             app.check(&channel.connection(), consuming);
         });
         channel.add_on_cancel_callback(|app: &mut App<Work>, channel, _| {
-            let line = format!("{}: the broker ended the consumer, its queue is gone", app.work.place(channel));
-            app.end(&channel.connection(), End::Refused(line));
+            let end = app.work.options.cancelled(&endpoint(channel));
+            app.end(&channel.connection(), end);
         });
         if let Some(idle) = *idle_timeout {
             app.work.last = Instant::now();
@@ -48,10 +47,38 @@ pub(crate) fn run(common: &Common, options: Consume) -> End {
     })
 }
 
-impl Work {
-    fn place(&self, channel: &Channel<App<Self>>) -> String {
-        format!("queue \"{}\" at {}", self.options.queue, channel.connection().parameters().endpoint())
+impl Consume {
+    /// The prefetch: no more are asked for than are wanted, because others may want them.
+    pub(crate) fn wanted(&self) -> u16 {
+        let wanted = self.count.and_then(|count| u16::try_from(count).ok()).unwrap_or(self.prefetch);
+        if self.prefetch == 0 { wanted } else { wanted.min(self.prefetch) }
     }
+
+    pub(crate) fn place(&self, endpoint: &str) -> String {
+        format!("queue \"{}\" at {endpoint}", self.queue)
+    }
+
+    pub(crate) fn done(&self, consumed: u64, endpoint: &str) -> End {
+        End::Done(format!("consumed {consumed} messages of {}", self.place(endpoint)))
+    }
+
+    pub(crate) fn idle(&self, consumed: u64, endpoint: &str, idle: Duration) -> End {
+        let seconds = idle.as_secs_f64();
+        End::Done(format!("consumed {consumed} messages of {}, none for {seconds} s", self.place(endpoint)))
+    }
+
+    pub(crate) fn unwritable(&self, error: &io::Error, endpoint: &str) -> End {
+        let line = format!("cannot write to stdout: {error}; the message stays in {}", self.place(endpoint));
+        if error.kind() == io::ErrorKind::BrokenPipe { End::Done(line) } else { End::Lost(line) }
+    }
+
+    pub(crate) fn cancelled(&self, endpoint: &str) -> End {
+        End::Refused(format!("{}: the broker ended the consumer, its queue is gone", self.place(endpoint)))
+    }
+}
+
+fn endpoint(channel: &Channel<App<Work>>) -> Arc<str> {
+    channel.connection().parameters().endpoint()
 }
 
 fn on_message(app: &mut App<Work>, channel: &Channel<App<Work>>, delivery: Delivery<'_>) -> Result<()> {
@@ -69,8 +96,7 @@ fn on_message(app: &mut App<Work>, channel: &Channel<App<Work>>, delivery: Deliv
         body: delivery.body,
     };
     if let Err(error) = output::write(&mut work.out, work.options.format, &shown) {
-        let line = format!("cannot write to stdout: {error}; the message stays in {}", work.place(channel));
-        let end = if error.kind() == io::ErrorKind::BrokenPipe { End::Done(line) } else { End::Lost(line) };
+        let end = work.options.unwritable(&error, &endpoint(channel));
         app.end(&channel.connection(), end);
         return Ok(());
     }
@@ -81,8 +107,8 @@ fn on_message(app: &mut App<Work>, channel: &Channel<App<Work>>, delivery: Deliv
         channel.basic_ack(delivery.delivery_tag)?;
     }
     if work.options.count == Some(work.consumed) {
-        let line = format!("consumed {} messages of {}", work.consumed, work.place(channel));
-        app.end(&channel.connection(), End::Done(line));
+        let end = work.options.done(work.consumed, &endpoint(channel));
+        app.end(&channel.connection(), end);
     }
     Ok(())
 }
@@ -95,9 +121,7 @@ fn until_idle(connection: ConnectionHandle<App<Work>>, idle: Duration, left: Dur
             return until_idle(connection, idle, left);
         }
         let Work { consumed, options, .. } = &app.work;
-        let (queue, seconds) = (&options.queue, idle.as_secs_f64());
-        let endpoint = connection.parameters().endpoint();
-        let line = format!("consumed {consumed} messages of queue \"{queue}\" at {endpoint}, none for {seconds} s");
-        app.end(&connection, End::Done(line));
+        let end = options.idle(*consumed, &connection.parameters().endpoint(), idle);
+        app.end(&connection, end);
     });
 }

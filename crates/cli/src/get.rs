@@ -5,9 +5,9 @@ use crate::{
     app::{App, channel},
     end::End,
     options::{Common, Get},
-    output::{self, Shown},
+    output,
 };
-use pooka::Message;
+use pooka::{DeliveryTag, Message, Result};
 use std::io;
 
 pub(crate) fn run(common: &Common, options: Get) -> End {
@@ -15,39 +15,33 @@ pub(crate) fn run(common: &Common, options: Get) -> End {
         let queue = app.work.queue.clone();
         channel(connection)?.basic_get(queue).then(|app: &mut App<Get>, channel, got| {
             let connection = channel.connection();
-            let place = format!("queue \"{}\" at {}", app.work.queue, connection.parameters().endpoint());
-            match app.check(&connection, got) {
-                Some(None) => app.end(&connection, End::Empty(format!("{place} is empty"))),
-                Some(Some(message)) => {
-                    let end = match show(&message, app.work.format) {
-                        Ok(()) => match channel.basic_ack(message.delivery_tag) {
-                            Ok(()) => End::Done(format!(
-                                "got a message of {place}, {} are left",
-                                message.message_count.unwrap_or(0)
-                            )),
-                            Err(error) => error.into(),
-                        },
-                        Err(error) => {
-                            End::Lost(format!("cannot write to stdout: {error}; the message stays in {place}"))
-                        }
-                    };
-                    app.end(&connection, end);
-                }
-                None => {}
+            if let Some(got) = app.check(&connection, got) {
+                let end = got_one(&app.work, &connection.parameters().endpoint(), got, |tag| channel.basic_ack(tag));
+                app.end(&connection, end);
             }
         });
         Ok(())
     })
 }
 
+/// Shows the message and acknowledges it, or says that there is none.
+pub(crate) fn got_one(
+    options: &Get,
+    endpoint: &str,
+    got: Option<Message>,
+    ack: impl FnOnce(DeliveryTag) -> Result<()>,
+) -> End {
+    let place = format!("queue \"{}\" at {endpoint}", options.queue);
+    let Some(message) = got else { return End::Empty(format!("{place} is empty")) };
+    if let Err(error) = show(&message, options.format) {
+        return End::Lost(format!("cannot write to stdout: {error}; the message stays in {place}"));
+    }
+    match ack(message.delivery_tag) {
+        Ok(()) => End::Done(format!("got a message of {place}, {} are left", message.message_count.unwrap_or(0))),
+        Err(error) => error.into(),
+    }
+}
+
 fn show(message: &Message, format: crate::options::Format) -> io::Result<()> {
-    let shown = Shown {
-        exchange: message.exchange.as_short_str(),
-        routing_key: message.routing_key.as_short_str(),
-        delivery_tag: message.delivery_tag.number(),
-        redelivered: message.redelivered,
-        properties: &message.properties,
-        body: &message.body,
-    };
-    output::write(&mut io::stdout().lock(), format, &shown)
+    output::write(&mut io::stdout().lock(), format, &message.into())
 }

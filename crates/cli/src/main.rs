@@ -4,6 +4,7 @@
 mod adapter;
 mod app;
 mod bench;
+mod blocking;
 mod consume;
 mod end;
 mod get;
@@ -15,6 +16,7 @@ mod progress;
 mod publish;
 mod topology;
 
+use adapter::AdapterKind;
 use clap::Parser;
 use options::{Command, Options};
 use std::process::ExitCode;
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let Options { common, command } = Options::parse();
     let end = match command {
+        command if common.adapter == AdapterKind::Blocking => blocking::run(&common, command),
         Command::Ping => ping::run(&common),
         Command::Publish(options) => publish::run(&common, options),
         Command::Consume(options) => consume::run(&common, options),

@@ -2,7 +2,7 @@
 
 use crate::options::Format;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use pooka::{BasicProperties, ShortStr, Table, Value};
+use pooka::{BasicProperties, Message, ShortStr, Table, Value};
 use serde_json::{Map, Value as Json, json};
 use std::io::{self, Write};
 
@@ -14,6 +14,19 @@ pub(crate) struct Shown<'a> {
     pub(crate) redelivered: bool,
     pub(crate) properties: &'a BasicProperties,
     pub(crate) body: &'a [u8],
+}
+
+impl<'a> From<&'a Message> for Shown<'a> {
+    fn from(message: &'a Message) -> Self {
+        Self {
+            exchange: message.exchange.as_short_str(),
+            routing_key: message.routing_key.as_short_str(),
+            delivery_tag: message.delivery_tag.number(),
+            redelivered: message.redelivered,
+            properties: &message.properties,
+            body: &message.body,
+        }
+    }
 }
 
 /// Writes a message, all of it when this returns.

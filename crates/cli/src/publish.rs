@@ -9,7 +9,7 @@ use crate::{
     progress::Progress,
 };
 use pooka::{BasicProperties, Channel, ConnectionHandle, PublishOutcome, Result, Returned};
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 struct Work {
     options: Publish,
@@ -34,14 +34,7 @@ const WINDOW: u64 = 1000;
 const BATCH: usize = 1000;
 
 pub(crate) fn run(common: &Common, mut options: Publish) -> End {
-    let mut properties = BasicProperties::new();
-    if options.persistent {
-        properties = properties.persistent();
-    }
-    let headers = std::mem::take(&mut options.headers);
-    if !headers.is_empty() {
-        properties.headers = Some(table(headers));
-    }
+    let properties = options.properties();
     let parameters = match adapter::parameters(common) {
         Ok(parameters) => parameters,
         Err(error) => return error.into(),
@@ -63,7 +56,7 @@ pub(crate) fn run(common: &Common, mut options: Publish) -> End {
         let channel = channel(connection)?;
         if app.work.options.no_confirm {
             channel.add_on_return_callback(|app: &mut App<Work>, channel, returned| {
-                let end = app.work.returned(channel, returned);
+                let end = app.work.options.returned(returned, &endpoint(channel));
                 app.end(&channel.connection(), end);
             });
         } else {
@@ -103,7 +96,7 @@ fn pump(app: &mut App<Work>, channel: &Channel<App<Work>>) -> Result<()> {
                 return Ok(());
             }
             Next::Failed(error) => {
-                app.end(&channel.connection(), End::Usage(format!("cannot read stdin: {error}")));
+                app.end(&channel.connection(), Publish::unreadable(&error));
                 return Ok(());
             }
             Next::Body(body) => work.publish(channel, &body)?,
@@ -133,18 +126,54 @@ impl Work {
         self.published += 1;
         Ok(())
     }
+}
+
+impl Publish {
+    pub(crate) fn properties(&mut self) -> BasicProperties {
+        let mut properties = BasicProperties::new();
+        if self.persistent {
+            properties = properties.persistent();
+        }
+        let headers = std::mem::take(&mut self.headers);
+        if !headers.is_empty() {
+            properties.headers = Some(table(headers));
+        }
+        properties
+    }
 
     /// `exchange "e" with key "k" at host:port`
-    fn place(&self, channel: &Channel<App<Self>>) -> String {
-        let Publish { exchange, routing_key, .. } = &self.options;
-        let endpoint = channel.connection().parameters().endpoint();
+    fn place(&self, endpoint: &str) -> String {
+        let Self { exchange, routing_key, .. } = self;
         format!("exchange \"{exchange}\" with key \"{routing_key}\" at {endpoint}")
     }
 
-    fn returned(&self, channel: &Channel<App<Self>>, returned: &Returned) -> End {
-        let (code, text, place) = (returned.reply_code, &returned.reply_text, self.place(channel));
+    pub(crate) fn returned(&self, returned: &Returned, endpoint: &str) -> End {
+        let (code, text, place) = (returned.reply_code, &returned.reply_text, self.place(endpoint));
         End::Refused(format!("returned from {place}: {code} {text} - declare the queue and bind it first"))
     }
+
+    pub(crate) fn nacked(&self, endpoint: &str) -> End {
+        End::Refused(format!("{} refused a message (nack): its queue is full or failed", self.place(endpoint)))
+    }
+
+    pub(crate) fn done(&self, published: u64, endpoint: &str) -> End {
+        let how = if self.no_confirm { "unconfirmed" } else { "all confirmed" };
+        let messages = if published == 1 { "message" } else { "messages" };
+        End::Done(format!("published {published} {messages} to {}, {how}", self.place(endpoint)))
+    }
+
+    pub(crate) fn unconfirmed(missing: u64, endpoint: &str, timeout: Duration) -> End {
+        let seconds = timeout.as_secs_f64();
+        End::Timeout(format!("{endpoint} did not confirm {missing} messages within {seconds} s"))
+    }
+
+    pub(crate) fn unreadable(error: &io::Error) -> End {
+        End::Usage(format!("cannot read stdin: {error}"))
+    }
+}
+
+fn endpoint(channel: &Channel<App<Work>>) -> Arc<str> {
+    channel.connection().parameters().endpoint()
 }
 
 fn on_outcome(app: &mut App<Work>, channel: &Channel<App<Work>>, outcome: Result<PublishOutcome>) -> Result<()> {
@@ -157,10 +186,8 @@ fn on_outcome(app: &mut App<Work>, channel: &Channel<App<Work>>, outcome: Result
             finish_when_settled(app, channel);
             return pump(app, channel);
         }
-        Ok(PublishOutcome::Returned(returned)) => work.returned(channel, &returned),
-        Ok(PublishOutcome::Nacked) => {
-            End::Refused(format!("{} refused a message (nack): its queue is full or failed", work.place(channel)))
-        }
+        Ok(PublishOutcome::Returned(returned)) => work.options.returned(&returned, &endpoint(channel)),
+        Ok(PublishOutcome::Nacked) => work.options.nacked(&endpoint(channel)),
         Err(error) => error.into(),
     };
     app.end(&connection, end);
@@ -176,11 +203,8 @@ fn finish_when_settled(app: &mut App<Work>, channel: &Channel<App<Work>>) {
     channel.close().then(|app: &mut App<Work>, channel, closed| {
         let connection = channel.connection();
         if app.check(&connection, closed).is_some() {
-            let Work { published, options, .. } = &app.work;
-            let how = if options.no_confirm { "unconfirmed" } else { "all confirmed" };
-            let messages = if *published == 1 { "message" } else { "messages" };
-            let line = format!("published {published} {messages} to {}, {how}", app.work.place(channel));
-            app.end(&connection, End::Done(line));
+            let end = app.work.options.done(app.work.published, &endpoint(channel));
+            app.end(&connection, end);
         }
     });
 }
@@ -193,9 +217,7 @@ fn watch_confirms(connection: ConnectionHandle<App<Work>>, app: &App<Work>) {
         let Work { published, settled, .. } = app.work;
         if waited && settled == before && published > settled {
             let endpoint = connection.parameters().endpoint();
-            let missing = published - settled;
-            let line = format!("{endpoint} did not confirm {missing} messages within {} s", timeout.as_secs_f64());
-            app.end(&connection, End::Timeout(line));
+            app.end(&connection, Publish::unconfirmed(published - settled, &endpoint, timeout));
         } else {
             watch_confirms(connection, app);
         }

@@ -11,7 +11,7 @@ use std::{
 use support::{Ended, pooka, pooka_with};
 
 /// Every way to serve a connection, where a test is about that.
-const ADAPTERS: [&str; 5] = ["select", "mio", "tokio", "tokio-mt", "smol"];
+const ADAPTERS: [&str; 6] = ["select", "mio", "tokio", "tokio-mt", "smol", "blocking"];
 
 /// A queue that this test alone uses, until it is dropped.
 struct Queue(String);

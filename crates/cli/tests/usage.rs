@@ -37,7 +37,7 @@ fn nobody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    for adapter in ["select", "mio", "tokio", "tokio-mt", "smol"] {
+    for adapter in ["select", "mio", "tokio", "tokio-mt", "smol", "blocking"] {
         let ended =
             pooka_with(&["--adapter", adapter, "--url", &format!("amqp://{address}"), "publish", "-b", "x"], b"");
         ended.is(3, &format!("cannot connect to {address}")).is(3, "is RabbitMQ running there?");

@@ -3,7 +3,7 @@
 mod consuming;
 mod idle;
 mod publishing;
-mod report;
+pub(crate) mod report;
 mod round_trips;
 
 use crate::{
@@ -62,10 +62,12 @@ type Handle = ConnectionHandle<App<Run>>;
 type Line = Channel<App<Run>>;
 
 /// The exchange that drops what it gets.
-const DROP: &str = "bench.drop";
-const KEY: &str = "bench";
+pub(crate) const DROP: &str = "bench.drop";
+pub(crate) const KEY: &str = "bench";
 /// The queue whose declaration is answered when everything before it has been taken.
-const SYNC: &str = "bench.sync";
+pub(crate) const SYNC: &str = "bench.sync";
+/// To a queue and back.
+pub(crate) const PINGPONG: &str = "bench.pp";
 
 impl Run {
     /// The clock runs from here.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::{fs, time::Instant};
 
 /// What has been used up so far.
-pub(super) struct Usage {
+pub(crate) struct Usage {
     at: Instant,
     user: f64,
     system: f64,
@@ -18,7 +18,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let used = getrusage(UsageWho::RUSAGE_SELF);
         let seconds = |time: nix::sys::time::TimeVal| time.num_microseconds() as f64 / 1e6;
         let (user, system) = used.map_or((0.0, 0.0), |used| (seconds(used.user_time()), seconds(used.system_time())));
@@ -26,13 +26,13 @@ impl Usage {
         Self { at: Instant::now(), user, system, max_rss_kb: status_kb("VmHWM:") }
     }
 
-    pub(super) fn cpu(&self) -> f64 {
+    pub(crate) fn cpu(&self) -> f64 {
         self.user + self.system
     }
 }
 
 /// A line of `/proc/self/status`, in KiB; 0 where there is none.
-pub(super) fn status_kb(name: &str) -> u64 {
+pub(crate) fn status_kb(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let value = status.lines().find_map(|line| line.strip_prefix(name));
     value.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
@@ -40,23 +40,23 @@ pub(super) fn status_kb(name: &str) -> u64 {
 
 /// How long round trips took, in nanoseconds.
 #[derive(Default)]
-pub(super) struct Latencies {
+pub(crate) struct Latencies {
     begun: Option<Instant>,
     nanos: Vec<u64>,
 }
 
 impl Latencies {
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.begun = Some(Instant::now());
     }
 
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if let Some(begun) = self.begun.take() {
             self.nanos.push(begun.elapsed().as_nanos() as u64);
         }
     }
 
-    pub(super) fn quantiles(&mut self) -> Vec<(&'static str, f64)> {
+    pub(crate) fn quantiles(&mut self) -> Vec<(&'static str, f64)> {
         self.nanos.sort_unstable();
         let Some(last) = self.nanos.len().checked_sub(1) else { return vec![] };
         let at = |share: f64| self.nanos.get((last as f64 * share) as usize).map_or(0.0, |nanos| *nanos as f64 / 1e3);
@@ -64,7 +64,7 @@ impl Latencies {
     }
 }
 
-pub(super) fn print(peer: &str, options: &Bench, from: &Usage, to: &Usage, extra: &[(&str, f64)]) {
+pub(crate) fn print(peer: &str, options: &Bench, from: &Usage, to: &Usage, extra: &[(&str, f64)]) {
     let wall = to.at.duration_since(from.at).as_secs_f64();
     let messages = options.messages as f64;
     let workload = options.workload.to_possible_value();

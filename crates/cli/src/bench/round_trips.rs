@@ -1,6 +1,6 @@
 //! One message at a time: the next begins when the last is through.
 
-use super::{DROP, Handle, KEY, Line, Run, declare_drop, finish};
+use super::{DROP, Handle, KEY, Line, PINGPONG, Run, declare_drop, finish};
 use crate::app::{App, channel};
 use pooka::{Channel, Delivery, Error, PublishOutcome, Result};
 
@@ -60,9 +60,6 @@ fn get(app: &mut App<Run>, channel: &Line) {
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     });
 }
-
-/// To a queue and back.
-const PINGPONG: &str = "bench.pp";
 
 pub(super) fn pings(_: &mut App<Run>, connection: &Handle) -> Result<()> {
     let channel = channel(connection)?;

@@ -1,0 +1,65 @@
+//! `pooka --adapter blocking publish`
+
+use crate::{
+    end::End,
+    input::{Input, Next},
+    options::Publish,
+    progress::Progress,
+};
+use pooka::{BlockingChannel, BlockingConnection, Error, Result};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+pub(super) fn run(
+    connection: &Arc<BlockingConnection>,
+    channel: &BlockingChannel,
+    mut options: Publish,
+) -> Result<End> {
+    let endpoint = connection.handle().parameters().endpoint();
+    let timeout = connection.handle().parameters().rpc_timeout().unwrap_or(Duration::MAX);
+    let properties = options.properties();
+    let progress = Progress::new("published", (!options.lines).then_some(options.count));
+    let came_back = Arc::new(Mutex::new(None));
+    if options.no_confirm {
+        let first = came_back.clone();
+        channel.add_on_return_callback(move |_, returned| {
+            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(returned.clone());
+        });
+    } else {
+        channel.confirm_select().call()?;
+    }
+    let ringing = connection.clone();
+    let mut input = Input::new(&options, move || ringing.add_callback_threadsafe(|| ()));
+    let mut published = 0;
+    loop {
+        let body = match input.next() {
+            Next::Body(body) => body,
+            Next::Over => break,
+            Next::Later => {
+                connection.process_data_events(None)?;
+                continue;
+            }
+            Next::Failed(error) => return Ok(Publish::unreadable(&error)),
+        };
+        let publish = channel.basic_publish(&options.exchange, &options.routing_key, &body);
+        let publish = publish.properties(&properties).mandatory(options.mandatory).confirm_within(timeout);
+        match if options.no_confirm { publish.send() } else { publish.call() } {
+            Ok(()) => published += 1,
+            Err(Error::Unroutable(returned)) => return Ok(options.returned(&returned, &endpoint)),
+            Err(Error::Nacked { .. }) => return Ok(options.nacked(&endpoint)),
+            Err(Error::Timeout { .. }) => return Ok(Publish::unconfirmed(1, &endpoint, timeout)),
+            Err(error) => return Err(error),
+        }
+        progress.is_at(published);
+    }
+    // The broker answers when it has taken everything, or says what was wrong.
+    channel.close().call()?;
+    connection.process_data_events(Duration::ZERO)?;
+    let came_back = came_back.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(match &*came_back {
+        Some(returned) => options.returned(returned, &endpoint),
+        None => options.done(published, &endpoint),
+    })
+}
