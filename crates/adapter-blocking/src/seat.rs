@@ -45,7 +45,7 @@ pub(crate) struct Seat<D: Drive> {
 
 struct Place<D> {
     /// The loop, while nobody drives.
-    free: Option<D>,
+    free: Option<Box<D>>,
     /// Changes whenever a driver has been in the seat.
     turns: u64,
     waiting: usize,
@@ -60,7 +60,8 @@ struct Place<D> {
 impl<D: Drive> Seat<D> {
     /// `keeper` promises to call [`kept`](Self::kept) and [`tend`](Self::tend) at the time that it is given.
     pub(crate) fn new(driven: D, keeper: impl Fn(Instant) + Send + Sync + 'static) -> Self {
-        let place = Place { free: Some(driven), turns: 0, waiting: 0, over: false, asked: false, promised: None };
+        let place =
+            Place { free: Some(Box::new(driven)), turns: 0, waiting: 0, over: false, asked: false, promised: None };
         Self { place: Mutex::new(place), turned: Condvar::new(), keeper: Box::new(keeper) }
     }
 
@@ -178,7 +179,7 @@ impl<D: Drive> Seat<D> {
 /// The thread in the seat.
 struct Driving<'a, D: Drive> {
     seat: &'a Seat<D>,
-    driven: Option<D>,
+    driven: Option<Box<D>>,
     /// When somebody has to drive again.
     by: Option<Instant>,
 }
@@ -187,7 +188,7 @@ struct Driving<'a, D: Drive> {
 const LAST_TURNS: usize = 8;
 
 impl<'a, D: Drive> Driving<'a, D> {
-    fn new(seat: &'a Seat<D>, mut driven: D) -> Self {
+    fn new(seat: &'a Seat<D>, mut driven: Box<D>) -> Self {
         driven.attend();
         Self { seat, driven: Some(driven), by: None }
     }

@@ -209,7 +209,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
         }
         // Callbacks have rung for what has been written already: that needs no turn of its own.
         let mut news = self.bell.lock();
-        self.ready.append(&mut news.ready);
+        take_all(&mut self.ready, &mut news.ready);
         let stopped = std::mem::take(&mut news.stop);
         let timer = news.timers.poll_timeout();
         let more = news.is_any();
@@ -229,10 +229,10 @@ impl<S: 'static, N: Network> Hub<S, N> {
     /// What others have asked of the loop.
     fn jobs(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
         let mut news = self.bell.lock();
-        self.ready.append(&mut news.ready);
-        self.posts.append(&mut news.posts);
-        self.connects.append(&mut news.connects);
-        self.resolved.append(&mut news.resolved);
+        take_all(&mut self.ready, &mut news.ready);
+        take_all(&mut self.posts, &mut news.posts);
+        take_all(&mut self.connects, &mut news.connects);
+        take_all(&mut self.resolved, &mut news.resolved);
         news.timers.arm(now);
         drop(news);
         while let Some((shared, on_open)) = self.connects.pop_front() {
@@ -368,6 +368,14 @@ impl<S: 'static, N: Network> Hub<S, N> {
             }
         };
         Self::schedule(&mut self.work, slot, id);
+    }
+}
+
+/// Mostly there is nothing, which costs less to see than to append.
+#[inline]
+fn take_all<T>(to: &mut VecDeque<T>, from: &mut VecDeque<T>) {
+    if !from.is_empty() {
+        to.append(from);
     }
 }
 
