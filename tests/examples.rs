@@ -2,15 +2,29 @@
 #![allow(clippy::unwrap_used)]
 
 use pooka_testkit::broker_url;
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, sync::LazyLock};
 
-/// What an example prints. Cargo builds the examples beside the tests.
+/// Where the examples are. Without `--test` cargo has built them already, with it none or old ones.
+static EXAMPLES: LazyLock<PathBuf> = LazyLock::new(|| {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
+    let profile = folder.file_name().unwrap().to_str().unwrap().replace("debug", "dev");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "-q", "--workspace", "--all-features", "--examples", "--profile", &profile, "--target-dir"]);
+    assert!(cargo.arg(folder.parent().unwrap()).status().unwrap().success());
+    folder.join("examples")
+});
+
+/// An example, to be run with a broker.
+fn command(example: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(EXAMPLES.join(example));
+    command.args(arguments).env("AMQP_URL", broker_url().unwrap());
+    command
+}
+
+/// What an example prints.
 fn output(example: &str, arguments: &[&str]) -> String {
-    let mut folder: PathBuf = std::env::current_exe().unwrap();
-    folder.pop();
-    let program = folder.parent().unwrap().join("examples").join(example);
-    let output = Command::new(&program).args(arguments).env("AMQP_URL", broker_url().unwrap()).output();
-    let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let output = command(example, arguments).output().unwrap();
     assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
