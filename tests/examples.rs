@@ -54,3 +54,23 @@ fn what_the_asynchronous_publisher_publishes_the_asynchronous_consumer_consumes(
     assert!(said.contains("received message # 7: message 7 مفتاح قيمة 键 值 キー 値"), "{said}");
     assert!(said.ends_with("7 messages consumed\n"), "{said}");
 }
+
+/// A test for each adapter that the example knows.
+macro_rules! every_adapter {
+    ($($test:ident: $adapter:literal;)*) => { $(
+        #[test]
+        fn $test() {
+            let said = output("every_adapter", &["--adapter", $adapter]);
+            let messages: String = (1..=10).map(|n| format!("got \"message {n}\"\n")).collect();
+            let end = "10 published and confirmed, 10 consumed and acknowledged\n";
+            assert_eq!(said, format!("connected\n{messages}{end}"));
+        }
+    )* };
+}
+
+every_adapter! {
+    one_program_runs_on_select: "select";
+    one_program_runs_on_mio: "mio";
+    one_program_runs_on_tokio: "tokio";
+    one_program_runs_on_smol: "smol";
+}
