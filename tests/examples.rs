@@ -1,8 +1,20 @@
 //! The examples do what they say, on a real RabbitMQ.
 #![allow(clippy::unwrap_used)]
 
+use futures_lite::StreamExt;
+use pooka::{ConnectionHandle, Message, SmolConnection};
 use pooka_testkit::broker_url;
-use std::{path::PathBuf, process::Command, sync::LazyLock};
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        LazyLock,
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::Duration,
+};
 
 /// Where the examples are. Without `--test` cargo has built them already, with it none or old ones.
 static EXAMPLES: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -27,6 +39,62 @@ fn output(example: &str, arguments: &[&str]) -> String {
     let output = command(example, arguments).output().unwrap();
     assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// An example that runs until it is told to end.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(example: &str, arguments: &[&str]) -> Self {
+        let mut child = command(example, arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (said, heard) = mpsc::channel();
+        thread::spawn(move || lines.try_for_each(|line| said.send(line.unwrap())));
+        Self { child, lines: heard }
+    }
+
+    /// The next line that it prints, which is not long in coming; `None` if it has ended.
+    fn line(&self) -> Option<String> {
+        match self.lines.recv_timeout(Duration::from_secs(60)) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        }
+    }
+
+    fn lines(&self, number: usize) -> Vec<String> {
+        (0..number).map(|_| self.line().unwrap()).collect()
+    }
+
+    fn interrupt(&self) {
+        let kill = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// What it still says before it ends well.
+    fn end(mut self) -> Vec<String> {
+        let lines = std::iter::from_fn(|| self.line()).collect();
+        assert!(self.child.wait().unwrap().success());
+        lines
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection of the test's own.
+async fn connect() -> ConnectionHandle {
+    let (connecting, driver) = SmolConnection::pair(broker_url().unwrap().parse().unwrap());
+    smol::spawn(driver).detach();
+    connecting.await.unwrap()
 }
 
 #[test]
@@ -73,4 +141,32 @@ every_adapter! {
     one_program_runs_on_mio: "mio";
     one_program_runs_on_tokio: "tokio";
     one_program_runs_on_smol: "smol";
+}
+
+#[test]
+fn at_ctrl_c_the_consumer_closes_and_what_it_did_not_acknowledge_is_back() {
+    smol::block_on(async {
+        let connection = connect().await;
+        let channel = connection.channel().await.unwrap();
+        let queue = format!("ctrl-c-{}", std::process::id());
+        channel.queue_declare(&queue).await.unwrap();
+        let bodies: Vec<_> = (1..=25).map(|n| format!("message {n}")).collect();
+        bodies.iter().for_each(|body| channel.basic_publish("", &queue, body).send().unwrap());
+
+        let running = Running::start("ctrl_c", &[&queue]);
+        let mut said = running.lines(26);
+        said.retain(|line| line != &format!("consuming from {queue}, until Ctrl-C"));
+        assert_eq!(said, bodies.iter().map(|body| format!("got {body:?}")).collect::<Vec<_>>());
+        running.interrupt();
+        let closed = "closed: the connection was closed by this program: 200 Normal shutdown";
+        assert_eq!(running.end(), ["cancelled", closed, "25 consumed, 20 acknowledged"]);
+
+        let consumer = channel.basic_consume(&queue).await.unwrap();
+        let left: Vec<Message> = consumer.take(5).map(Result::unwrap).collect().await;
+        assert!(left.iter().all(|message| message.redelivered));
+        assert_eq!(left.iter().map(|message| message.body.clone()).collect::<Vec<_>>(), bodies[20..]);
+        channel.basic_ack_multiple(left[4].delivery_tag).unwrap();
+        assert_eq!(channel.queue_delete(&queue).await.unwrap().message_count, 0);
+        connection.close().await.unwrap();
+    });
 }
