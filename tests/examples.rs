@@ -144,6 +144,19 @@ every_adapter! {
 }
 
 #[test]
+fn tokio_tasks_publish_over_one_connection_what_a_stream_gives() {
+    let said = output("tokio_stream", &[]);
+    for publisher in 1..=4 {
+        let suffix = format!(" of publisher {publisher}\"");
+        let got: Vec<_> = said.lines().filter_map(|line| line.strip_suffix(&suffix)).collect();
+        assert_eq!(got, (1..=25).map(|n| format!("got \"message {n}")).collect::<Vec<_>>());
+    }
+    assert_eq!(said.lines().filter(|line| *line == "25 messages confirmed").count(), 4);
+    assert!(said.ends_with("100 messages consumed\n"), "{said}");
+    assert_eq!(said.lines().count(), 100 + 4 + 1);
+}
+
+#[test]
 fn at_ctrl_c_the_consumer_closes_and_what_it_did_not_acknowledge_is_back() {
     smol::block_on(async {
         let connection = connect().await;
