@@ -157,6 +157,12 @@ fn tokio_tasks_publish_over_one_connection_what_a_stream_gives() {
 }
 
 #[test]
+fn smol_tasks_ask_and_answer_over_one_connection() {
+    let answers: String = (1..=20).map(|n| format!("{n} squared is {}\n", n * n)).collect();
+    assert_eq!(output("smol_tasks", &[]), format!("{answers}20 clients were answered\n"));
+}
+
+#[test]
 fn at_ctrl_c_the_consumer_closes_and_what_it_did_not_acknowledge_is_back() {
     smol::block_on(async {
         let connection = connect().await;
