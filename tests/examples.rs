@@ -6,6 +6,7 @@ use pooka::{ConnectionHandle, Message, SmolConnection};
 use pooka_testkit::broker_url;
 use std::{
     io::{BufRead, BufReader},
+    net::UdpSocket,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -154,6 +155,19 @@ fn tokio_tasks_publish_over_one_connection_what_a_stream_gives() {
     assert_eq!(said.lines().filter(|line| *line == "25 messages confirmed").count(), 4);
     assert!(said.ends_with("100 messages consumed\n"), "{said}");
     assert_eq!(said.lines().count(), 100 + 4 + 1);
+}
+
+#[test]
+fn datagrams_and_amqp_share_a_programs_own_mio_loop() {
+    let running = Running::start("mio_embedded", &["3"]);
+    let address = running.line().unwrap();
+    let address = address.strip_prefix("listening on ").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for body in ["one", "two", "three"] {
+        socket.send_to(body.as_bytes(), address).unwrap();
+        assert_eq!(running.line().unwrap(), format!("got {body:?}"));
+    }
+    assert_eq!(running.end(), ["3 datagrams went through the broker"]);
 }
 
 #[test]
