@@ -5,8 +5,8 @@ use futures_lite::StreamExt;
 use pooka::{ConnectionHandle, Message, SmolConnection};
 use pooka_testkit::broker_url;
 use std::{
-    io::{BufRead, BufReader},
-    net::UdpSocket,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpStream, UdpSocket},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -174,6 +174,47 @@ fn datagrams_and_amqp_share_a_programs_own_mio_loop() {
 fn smol_tasks_ask_and_answer_over_one_connection() {
     let answers: String = (1..=20).map(|n| format!("{n} squared is {}\n", n * n)).collect();
     assert_eq!(output("smol_tasks", &[]), format!("{answers}20 clients were answered\n"));
+}
+
+/// An HTTP server's whole answer.
+fn http(address: &str, request: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let form = format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}", body.len());
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{form}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn what_is_posted_on_the_web_page_is_published_and_consumed_and_shown() {
+    let running = Running::start("axum_publisher", &["127.0.0.1:0"]);
+    let line = running.line().unwrap();
+    let address = line.strip_prefix("serving http://").unwrap();
+
+    let page = http(address, "GET /", "");
+    assert!(page.starts_with("HTTP/1.1 200 ") && !page.contains("<li>"), "{page}");
+    let (action, _) = page.split_once("<form action='").unwrap().1.split_once('\'').unwrap();
+    for (number, body) in ["message=hello", "message=%3Cb%3E+%26+%22it%27s%22"].into_iter().enumerate() {
+        let posted = http(address, &format!("POST {action}"), body);
+        assert!(posted.starts_with("HTTP/1.1 303 ") && posted.contains("location: /\r\n"), "{posted}");
+        let consumed = http(address, &format!("GET /messages/{}", number + 1), "");
+        assert!(consumed.starts_with("HTTP/1.1 204 "), "{consumed}");
+    }
+    let page = http(address, "GET /", "");
+    assert!(page.contains("<li>hello</li>\n<li>&lt;b&gt; &amp; &quot;it&#39;s&quot;</li>\n</ul>"), "{page}");
+
+    let lost = http(address, "POST /publish/no-such-queue", "message=lost");
+    assert!(lost.starts_with("HTTP/1.1 404 ") && lost.ends_with("\r\n\r\nNO_ROUTE"), "{lost}");
+    let long = http(address, &format!("POST /publish/{}", "x".repeat(256)), "message=lost");
+    assert!(long.starts_with("HTTP/1.1 400 "), "{long}");
+
+    // A page that waits for the next message does not keep the server from ending.
+    let mut waiting = TcpStream::connect(address).unwrap();
+    waiting.write_all(b"GET /messages/3 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    running.interrupt();
+    assert_eq!(running.end(), ["2 messages consumed"]);
 }
 
 #[test]
