@@ -1,18 +1,101 @@
 //! The examples do what they say, on a real RabbitMQ.
 #![allow(clippy::unwrap_used)]
 
+use futures_lite::StreamExt;
+use pooka::{ConnectionHandle, Message, SmolConnection};
 use pooka_testkit::broker_url;
-use std::{path::PathBuf, process::Command};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpStream, UdpSocket},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        LazyLock,
+        mpsc::{self, Receiver},
+    },
+    thread,
+    time::Duration,
+};
 
-/// What an example prints. Cargo builds the examples beside the tests.
+/// Where the examples are. Without `--test` cargo has built them already, with it none or old ones.
+static EXAMPLES: LazyLock<PathBuf> = LazyLock::new(|| {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
+    let profile = folder.file_name().unwrap().to_str().unwrap().replace("debug", "dev");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "-q", "--workspace", "--all-features", "--examples", "--profile", &profile, "--target-dir"]);
+    assert!(cargo.arg(folder.parent().unwrap()).status().unwrap().success());
+    folder.join("examples")
+});
+
+/// An example, to be run with a broker.
+fn command(example: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(EXAMPLES.join(example));
+    command.args(arguments).env("AMQP_URL", broker_url().unwrap());
+    command
+}
+
+/// What an example prints.
 fn output(example: &str, arguments: &[&str]) -> String {
-    let mut folder: PathBuf = std::env::current_exe().unwrap();
-    folder.pop();
-    let program = folder.parent().unwrap().join("examples").join(example);
-    let output = Command::new(&program).args(arguments).env("AMQP_URL", broker_url().unwrap()).output();
-    let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let output = command(example, arguments).output().unwrap();
     assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// An example that runs until it is told to end.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(example: &str, arguments: &[&str]) -> Self {
+        let mut child = command(example, arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (said, heard) = mpsc::channel();
+        thread::spawn(move || lines.try_for_each(|line| said.send(line.unwrap())));
+        Self { child, lines: heard }
+    }
+
+    /// The next line that it prints, which is not long in coming; `None` if it has ended.
+    fn line(&self) -> Option<String> {
+        match self.lines.recv_timeout(Duration::from_secs(60)) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
+        }
+    }
+
+    fn lines(&self, number: usize) -> Vec<String> {
+        (0..number).map(|_| self.line().unwrap()).collect()
+    }
+
+    fn interrupt(&self) {
+        let kill = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// What it still says before it ends well.
+    fn end(mut self) -> Vec<String> {
+        let lines = std::iter::from_fn(|| self.line()).collect();
+        assert!(self.child.wait().unwrap().success());
+        lines
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection of the test's own.
+async fn connect() -> ConnectionHandle {
+    let (connecting, driver) = SmolConnection::pair(broker_url().unwrap().parse().unwrap());
+    smol::spawn(driver).detach();
+    connecting.await.unwrap()
 }
 
 #[test]
@@ -39,4 +122,125 @@ fn what_the_asynchronous_publisher_publishes_the_asynchronous_consumer_consumes(
     let said = output("asynchronous_consumer", &["--messages", "7"]);
     assert!(said.contains("received message # 7: message 7 مفتاح قيمة 键 值 キー 値"), "{said}");
     assert!(said.ends_with("7 messages consumed\n"), "{said}");
+}
+
+/// A test for each adapter that the example knows.
+macro_rules! every_adapter {
+    ($($test:ident: $adapter:literal;)*) => { $(
+        #[test]
+        fn $test() {
+            let said = output("every_adapter", &["--adapter", $adapter]);
+            let messages: String = (1..=10).map(|n| format!("got \"message {n}\"\n")).collect();
+            let end = "10 published and confirmed, 10 consumed and acknowledged\n";
+            assert_eq!(said, format!("connected\n{messages}{end}"));
+        }
+    )* };
+}
+
+every_adapter! {
+    one_program_runs_on_select: "select";
+    one_program_runs_on_mio: "mio";
+    one_program_runs_on_tokio: "tokio";
+    one_program_runs_on_smol: "smol";
+}
+
+#[test]
+fn tokio_tasks_publish_over_one_connection_what_a_stream_gives() {
+    let said = output("tokio_stream", &[]);
+    for publisher in 1..=4 {
+        let suffix = format!(" of publisher {publisher}\"");
+        let got: Vec<_> = said.lines().filter_map(|line| line.strip_suffix(&suffix)).collect();
+        assert_eq!(got, (1..=25).map(|n| format!("got \"message {n}")).collect::<Vec<_>>());
+    }
+    assert_eq!(said.lines().filter(|line| *line == "25 messages confirmed").count(), 4);
+    assert!(said.ends_with("100 messages consumed\n"), "{said}");
+    assert_eq!(said.lines().count(), 100 + 4 + 1);
+}
+
+#[test]
+fn datagrams_and_amqp_share_a_programs_own_mio_loop() {
+    let running = Running::start("mio_embedded", &["3"]);
+    let address = running.line().unwrap();
+    let address = address.strip_prefix("listening on ").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for body in ["one", "two", "three"] {
+        socket.send_to(body.as_bytes(), address).unwrap();
+        assert_eq!(running.line().unwrap(), format!("got {body:?}"));
+    }
+    assert_eq!(running.end(), ["3 datagrams went through the broker"]);
+}
+
+#[test]
+fn smol_tasks_ask_and_answer_over_one_connection() {
+    let answers: String = (1..=20).map(|n| format!("{n} squared is {}\n", n * n)).collect();
+    assert_eq!(output("smol_tasks", &[]), format!("{answers}20 clients were answered\n"));
+}
+
+/// An HTTP server's whole answer.
+fn http(address: &str, request: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let form = format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}", body.len());
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{form}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn what_is_posted_on_the_web_page_is_published_and_consumed_and_shown() {
+    let running = Running::start("axum_publisher", &["127.0.0.1:0"]);
+    let line = running.line().unwrap();
+    let address = line.strip_prefix("serving http://").unwrap();
+
+    let page = http(address, "GET /", "");
+    assert!(page.starts_with("HTTP/1.1 200 ") && !page.contains("<li>"), "{page}");
+    let (action, _) = page.split_once("<form action='").unwrap().1.split_once('\'').unwrap();
+    for (number, body) in ["message=hello", "message=%3Cb%3E+%26+%22it%27s%22"].into_iter().enumerate() {
+        let posted = http(address, &format!("POST {action}"), body);
+        assert!(posted.starts_with("HTTP/1.1 303 ") && posted.contains("location: /\r\n"), "{posted}");
+        let consumed = http(address, &format!("GET /messages/{}", number + 1), "");
+        assert!(consumed.starts_with("HTTP/1.1 204 "), "{consumed}");
+    }
+    let page = http(address, "GET /", "");
+    assert!(page.contains("<li>hello</li>\n<li>&lt;b&gt; &amp; &quot;it&#39;s&quot;</li>\n</ul>"), "{page}");
+
+    let lost = http(address, "POST /publish/no-such-queue", "message=lost");
+    assert!(lost.starts_with("HTTP/1.1 404 ") && lost.ends_with("\r\n\r\nNO_ROUTE"), "{lost}");
+    let long = http(address, &format!("POST /publish/{}", "x".repeat(256)), "message=lost");
+    assert!(long.starts_with("HTTP/1.1 400 "), "{long}");
+
+    // A page that waits for the next message does not keep the server from ending.
+    let mut waiting = TcpStream::connect(address).unwrap();
+    waiting.write_all(b"GET /messages/3 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    running.interrupt();
+    assert_eq!(running.end(), ["2 messages consumed"]);
+}
+
+#[test]
+fn at_ctrl_c_the_consumer_closes_and_what_it_did_not_acknowledge_is_back() {
+    smol::block_on(async {
+        let connection = connect().await;
+        let channel = connection.channel().await.unwrap();
+        let queue = format!("ctrl-c-{}", std::process::id());
+        channel.queue_declare(&queue).await.unwrap();
+        let bodies: Vec<_> = (1..=25).map(|n| format!("message {n}")).collect();
+        bodies.iter().for_each(|body| channel.basic_publish("", &queue, body).send().unwrap());
+
+        let running = Running::start("ctrl_c", &[&queue]);
+        let mut said = running.lines(26);
+        said.retain(|line| line != &format!("consuming from {queue}, until Ctrl-C"));
+        assert_eq!(said, bodies.iter().map(|body| format!("got {body:?}")).collect::<Vec<_>>());
+        running.interrupt();
+        let closed = "closed: the connection was closed by this program: 200 Normal shutdown";
+        assert_eq!(running.end(), ["cancelled", closed, "25 consumed, 20 acknowledged"]);
+
+        let consumer = channel.basic_consume(&queue).await.unwrap();
+        let left: Vec<Message> = consumer.take(5).map(Result::unwrap).collect().await;
+        assert!(left.iter().all(|message| message.redelivered));
+        assert_eq!(left.iter().map(|message| message.body.clone()).collect::<Vec<_>>(), bodies[20..]);
+        channel.basic_ack_multiple(left[4].delivery_tag).unwrap();
+        assert_eq!(channel.queue_delete(&queue).await.unwrap().message_count, 0);
+        connection.close().await.unwrap();
+    });
 }
