@@ -309,6 +309,23 @@ fn a_connection_is_shared_by_threads() {
 }
 
 #[test]
+fn a_call_is_answered_while_another_thread_waits_for_a_message_that_does_not_come() {
+    let (connection, channel, queue) = open();
+    let mut messages = channel.consume(&queue).call().unwrap();
+    thread::scope(|threads| {
+        let waiting = threads.spawn(|| messages.next().unwrap().unwrap());
+        let other = connection.channel().call().unwrap();
+        let begun = Instant::now();
+        for _ in 0..50 {
+            other.queue_declare(&queue).passive(true).call().unwrap();
+        }
+        assert!(begun.elapsed() < 10 * SECOND, "50 calls took {:?}", begun.elapsed());
+        other.basic_publish("", &queue, "now").send().unwrap();
+        assert_eq!(waiting.join().unwrap().body, "now");
+    });
+}
+
+#[test]
 fn futures_of_any_kind_are_driven() {
     let (connection, _channel, queue) = open();
     let (told, waiting) = mpsc::channel::<std::task::Waker>();

@@ -174,7 +174,7 @@ impl Engine {
     /// Whoever waits looks at what he waits for.
     pub(crate) fn nudge(&self) {
         self.ioloop.nudge();
-        self.seat.nudge();
+        self.seat.tell();
     }
 
     /// A consumer's next item; `None` at the deadline, or when callbacks have been called meanwhile.
@@ -241,6 +241,7 @@ impl Engine {
     /// The socket is closed, now or when the thread that drives gives up the seat.
     pub(crate) fn close(&self) {
         self.seat.close();
+        self.nudge();
         self.inbox.clear();
     }
 

@@ -38,6 +38,7 @@ mod keeper;
 mod messages;
 mod publish;
 mod seat;
+mod sync;
 
 pub use channel::BlockingChannel;
 pub use connection::{BlockingConnection, CloseBlockingConnection, OpenBlockingChannel};

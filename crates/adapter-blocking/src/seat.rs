@@ -1,11 +1,8 @@
 //! Who drives the loop: whichever thread waits for something takes the seat, and others wait for it or for its turns.
 
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use amqp_core::Result;
-use std::{
-    mem,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{mem, sync::PoisonError, time::Instant};
 
 /// A loop that can be driven a turn at a time.
 pub(crate) trait Drive {
@@ -151,10 +148,11 @@ impl<D: Drive> Seat<D> {
         latest
     }
 
-    /// Those who wait while somebody drives look at what they wait for.
-    pub(crate) fn nudge(&self) {
+    /// Those who wait while somebody drives look at what they wait for. True: the loop is not wanted any more.
+    pub(crate) fn tell(&self) -> bool {
         let mut place = self.lock();
         self.told(&mut place);
+        place.over
     }
 
     fn told(&self, place: &mut Place<D>) {
@@ -172,7 +170,7 @@ impl<D: Drive> Seat<D> {
         self.told(&mut place);
         drop(place);
         drop(driven);
-        self.nudge();
+        self.tell(); // what was dropped has answered
     }
 }
 
@@ -196,18 +194,14 @@ impl<'a, D: Drive> Driving<'a, D> {
     fn until(&mut self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> Result<bool> {
         loop {
             let Some(driven) = &mut self.driven else { return Ok(false) };
-            let next = driven.turn(deadline, done)?;
+            let seat = self.seat;
+            // Others may wait for what this turn has brought: they are told before it sleeps.
+            let next = driven.turn(deadline, &mut || done() || seat.tell())?;
             let over = self.note(next) == Next::Never;
             if done() {
                 return Ok(true);
             }
-            if over || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Ok(false);
-            }
-            // Others may wait for what this turn has brought.
-            let mut place = self.seat.lock();
-            self.seat.told(&mut place);
-            if place.over {
+            if over || self.seat.tell() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(false);
             }
         }
@@ -287,5 +281,204 @@ impl<D> Place<D> {
             self.promised = Some(at);
         }
         late
+    }
+}
+
+/// The seat protocol, in every order of its threads; CONTRIBUTING.md says how to run it.
+#[cfg(all(test, loom))]
+mod loom {
+    use super::*;
+    use ::loom::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::SeqCst},
+        },
+        thread,
+    };
+
+    /// A broker that answers every request in the turn that sends it, and a bell.
+    struct World {
+        news: Mutex<News>,
+        rung: Condvar,
+        answered: AtomicUsize,
+        /// What the keeper has been told to do.
+        calls: AtomicUsize,
+    }
+
+    #[derive(Default)]
+    struct News {
+        asked: usize,
+        rung: bool,
+        sleeper: Sleeper,
+    }
+
+    #[derive(Default, PartialEq)]
+    enum Sleeper {
+        #[default]
+        Nobody,
+        Driver,
+        Keeper,
+    }
+
+    impl World {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                news: Mutex::default(),
+                rung: Condvar::new(),
+                answered: AtomicUsize::new(0),
+                calls: AtomicUsize::new(0),
+            })
+        }
+
+        fn submit(&self) {
+            let mut news = self.news.lock().unwrap();
+            news.asked += 1;
+            match mem::take(&mut news.sleeper) {
+                Sleeper::Nobody => {}
+                Sleeper::Driver => {
+                    news.rung = true;
+                    self.rung.notify_one();
+                }
+                Sleeper::Keeper => self.call(),
+            }
+        }
+
+        fn call(&self) {
+            self.calls.fetch_add(1, SeqCst);
+        }
+
+        fn may_sleep(&self, sleeper: Sleeper) -> bool {
+            let mut news = self.news.lock().unwrap();
+            let idle = news.asked == 0;
+            if idle {
+                news.sleeper = sleeper;
+            }
+            idle
+        }
+    }
+
+    struct Loop(Arc<World>);
+
+    impl Loop {
+        fn serve(&self) {
+            let asked = mem::take(&mut self.0.news.lock().unwrap().asked);
+            self.0.answered.fetch_add(asked, SeqCst);
+        }
+    }
+
+    impl Drive for Loop {
+        fn attend(&mut self) {
+            self.0.news.lock().unwrap().sleeper = Sleeper::Nobody;
+        }
+
+        fn turn(&mut self, _: Option<Instant>, done: &mut dyn FnMut() -> bool) -> Result<Next> {
+            self.serve();
+            if !done() && self.0.may_sleep(Sleeper::Driver) {
+                let mut news = self.0.news.lock().unwrap();
+                while !mem::take(&mut news.rung) {
+                    news = self.0.rung.wait(news).unwrap();
+                }
+            }
+            Ok(Next::By(None))
+        }
+
+        fn glance(&mut self, _: bool) -> Result<Next> {
+            self.serve();
+            Ok(Next::By(None))
+        }
+
+        fn rest(&mut self) -> bool {
+            self.0.may_sleep(Sleeper::Keeper)
+        }
+    }
+
+    fn seat(world: &Arc<World>) -> Arc<Seat<Loop>> {
+        let told = world.clone();
+        Arc::new(Seat::new(Loop(world.clone()), move |_| told.call()))
+    }
+
+    /// What the keeper does, at once.
+    fn keep(world: &World, seat: &Seat<Loop>) {
+        while world.calls.swap(0, SeqCst) > 0 {
+            seat.tend(false).unwrap();
+        }
+    }
+
+    fn nothing_is_stranded(world: &World, seat: &Seat<Loop>, requests: usize) {
+        keep(world, seat);
+        assert_eq!(world.answered.load(SeqCst), requests, "somebody's request is stranded");
+        assert!(seat.is_free());
+    }
+
+    #[test]
+    fn whoever_waits_is_answered_whoever_drives() {
+        ::loom::model(|| {
+            let world = World::new();
+            let seat = seat(&world);
+            let call = |world: &World, seat: &Seat<Loop>| {
+                world.submit();
+                // All that was asked for before is answered in one turn, and so is this.
+                assert_eq!(seat.until(None, &mut || world.news.lock().unwrap().asked == 0), Ok(true));
+            };
+            let (theirs, there) = (world.clone(), seat.clone());
+            let other = thread::spawn(move || call(&theirs, &there));
+            call(&world, &seat);
+            other.join().unwrap();
+            nothing_is_stranded(&world, &seat, 2);
+        });
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_sent_by_whoever_is_there() {
+        ::loom::model(|| {
+            let world = World::new();
+            let seat = seat(&world);
+            let (theirs, there) = (world.clone(), seat.clone());
+            let other = thread::spawn(move || {
+                theirs.submit();
+                there.tend(false).unwrap();
+                keep(&theirs, &there);
+            });
+            world.submit();
+            assert_eq!(seat.until(None, &mut || world.answered.load(SeqCst) > 0), Ok(true));
+            other.join().unwrap();
+            nothing_is_stranded(&world, &seat, 2);
+        });
+    }
+
+    #[test]
+    fn whoever_waits_hears_of_each_turn_of_another() {
+        ::loom::model(|| {
+            let world = World::new();
+            let seat = seat(&world);
+            let (theirs, there) = (world.clone(), seat.clone());
+            let other = thread::spawn(move || {
+                theirs.submit();
+                there.until(None, &mut || theirs.answered.load(SeqCst) > 0).unwrap();
+                theirs.submit();
+                there.tend(false).unwrap();
+                keep(&theirs, &there);
+            });
+            // Driven until the other one has gone on.
+            assert_eq!(seat.until(None, &mut || world.answered.load(SeqCst) > 1), Ok(true));
+            other.join().unwrap();
+            nothing_is_stranded(&world, &seat, 2);
+        });
+    }
+
+    #[test]
+    fn a_loop_that_is_closed_leaves_nobody_waiting() {
+        ::loom::model(|| {
+            let world = World::new();
+            let seat = seat(&world);
+            let (theirs, there) = (world.clone(), seat.clone());
+            let other = thread::spawn(move || {
+                theirs.submit();
+                there.until(None, &mut || theirs.answered.load(SeqCst) > 0).unwrap();
+            });
+            seat.close();
+            other.join().unwrap();
+            assert!(!seat.is_free());
+        });
     }
 }
