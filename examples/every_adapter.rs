@@ -1,91 +1,81 @@
 //! One program, and every adapter: it publishes with confirms, consumes its own messages, and says what happened.
 //!
-//!     cargo run --example every_adapter --features mio,smol,tokio -- --adapter mio
+//!     cargo run --example every_adapter --features blocking,mio,smol,tokio -- --adapter mio
+//!
+//! It is awaited, which all adapters can; `asynchronous_consumer` is a program of callbacks, for any adapter but `blocking`.
 
 use pooka::{
-    Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, Error, IoLoop, MioConnection,
-    PublishOutcome, Result, SelectConnection, SmolConnection, TokioConnection, queue,
+    BlockingConnection, ConnectionHandle, ConnectionParameters, IoLoop, MioLoop, PublishOutcome, Result, SelectLoop,
+    SmolConnection, TokioConnection,
 };
+use std::{future::Future, thread};
 
 const MESSAGES: u32 = 10;
 
-#[derive(Default)]
-struct App {
-    confirmed: u32,
-    consumed: u32,
-}
+/// The program does not know its adapter.
+async fn program(connection: ConnectionHandle) -> Result<()> {
+    println!("connected");
+    let channel = connection.channel().await?;
+    channel.confirm_select().await?;
+    let queue = channel.queue_declare("").await?.queue;
+    let mut messages = channel.basic_consume(&queue).await?;
 
-impl App {
-    fn on_open(&mut self, connection: &ConnectionHandle<Self>, opened: Result<()>) -> Result<()> {
-        opened?;
-        println!("connected");
-        connection.add_on_close_callback(Self::on_closed);
-        let channel = connection.channel().send()?;
-        channel.confirm_select().send()?;
-        channel.queue_declare("").then(Self::on_declared);
-        Ok(())
-    }
-
-    fn on_declared(&mut self, channel: &Channel<Self>, declared: Result<queue::DeclareOk>) -> Result<()> {
-        let queue = declared?.queue;
-        channel.basic_consume(&queue).on_message(Self::on_message).send()?;
-        for n in 1..=MESSAGES {
-            let body = format!("message {n}");
-            channel.basic_publish("", &queue, &body).mandatory(true).then(Self::on_outcome);
-        }
-        Ok(())
-    }
-
-    fn on_outcome(&mut self, channel: &Channel<Self>, outcome: Result<PublishOutcome>) -> Result<()> {
-        match outcome? {
-            PublishOutcome::Acked => self.confirmed += 1,
+    let mut confirmed = 0;
+    for n in 1..=MESSAGES {
+        let body = format!("message {n}");
+        match channel.basic_publish("", &queue, &body).mandatory(true).await? {
+            PublishOutcome::Acked => confirmed += 1,
             other => println!("not taken: {other:?}"),
         }
-        self.close_when_done(channel)
     }
-
-    fn on_message(&mut self, channel: &Channel<Self>, delivery: Delivery<'_>) -> Result<()> {
-        println!("got {:?}", String::from_utf8_lossy(delivery.body));
-        self.consumed += 1;
-        channel.basic_ack(delivery.delivery_tag)?;
-        self.close_when_done(channel)
+    let mut consumed = 0;
+    while consumed < confirmed {
+        let Some(message) = messages.next().await else { break };
+        let message = message?;
+        println!("got {:?}", String::from_utf8_lossy(&message.body));
+        channel.basic_ack(message.delivery_tag)?;
+        consumed += 1;
     }
-
-    fn close_when_done(&self, channel: &Channel<Self>) -> Result<()> {
-        if self.is_done() {
-            channel.connection().close().send()?;
-        }
-        Ok(())
-    }
-
-    fn is_done(&self) -> bool {
-        (self.confirmed, self.consumed) == (MESSAGES, MESSAGES)
-    }
-
-    fn on_closed(&mut self, _: &ConnectionHandle<Self>, reason: &Error) -> Result<()> {
-        if self.is_done() { Ok(()) } else { Err(reason.clone()) }
-    }
+    println!("{confirmed} published and confirmed, {consumed} consumed and acknowledged");
+    connection.close().await
 }
 
-/// The program does not know its adapter.
-fn run<C: Connection<App>>(parameters: ConnectionParameters) -> Result<App> {
-    let mut connection = C::open(parameters, App::on_open)?;
-    let mut app = App::default();
-    connection.ioloop().start(&mut app)?;
-    Ok(app)
+/// A loop on a thread of its own, and the program on this one.
+fn beside(
+    mut ioloop: impl IoLoop<()> + Send + 'static,
+    connecting: impl Future<Output = Result<ConnectionHandle>>,
+) -> Result<()> {
+    thread::spawn(move || ioloop.start(&mut ()));
+    smol::block_on(async { program(connecting.await?).await })
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let adapter = std::env::args().skip_while(|argument| argument != "--adapter").nth(1);
-    let run = match adapter.as_deref().unwrap_or("select") {
-        "select" => run::<SelectConnection<_>>,
-        "mio" => run::<MioConnection<_>>,
-        "tokio" => run::<TokioConnection<_>>,
-        "smol" => run::<SmolConnection<_>>,
-        other => return Err(format!("{other} is not one of: select mio tokio smol").into()),
-    };
     let url = std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost:5672/%2F".into());
-    let app = run(url.parse()?)?;
-    println!("{} published and confirmed, {} consumed and acknowledged", app.confirmed, app.consumed);
+    let parameters: ConnectionParameters = url.parse()?;
+    let adapter = std::env::args().skip_while(|argument| argument != "--adapter").nth(1);
+    match adapter.as_deref().unwrap_or("select") {
+        "select" => {
+            let ioloop = SelectLoop::new(Default::default())?;
+            let connecting = ioloop.handle().connection(parameters);
+            beside(ioloop, connecting)?;
+        }
+        "mio" => {
+            let ioloop = MioLoop::new()?;
+            let connecting = ioloop.handle().connection(parameters);
+            beside(ioloop, connecting)?;
+        }
+        "tokio" => tokio::runtime::Runtime::new()?
+            .block_on(async { program(TokioConnection::connect(parameters).await?).await })?,
+        "smol" => smol::block_on(async {
+            let (connecting, driver) = SmolConnection::pair(parameters);
+            smol::spawn(driver).detach();
+            program(connecting.await?).await
+        })?,
+        "blocking" => {
+            let connection = BlockingConnection::open(parameters)?;
+            connection.block_on(program(connection.handle().clone()))??;
+        }
+        other => return Err(format!("{other} is not one of: select mio tokio smol blocking").into()),
+    }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! A RabbitMQ (AMQP 0-9-1) client that does not choose your event loop.
 //!
-//! This crate is the core and the adapters that its features name: `select`, `mio`, `tokio`, `smol`. Requests on a
-//! [`Channel`] are continued by callbacks or awaited, whichever the adapter. A program with the `select` adapter:
+//! This crate is the core and the adapters that its features name: `select`, `mio`, `tokio`, `smol`, `blocking`.
+//! Requests on a [`Channel`] are continued by callbacks or awaited, whichever the adapter; those on a `BlockingChannel` are
+//! waited for. A program with the `select` adapter:
 //!
 //! ```no_run
 //! use pooka::{Channel, Connection, ConnectionHandle, Delivery, IoLoop, Result, SelectConnection};
@@ -56,6 +57,6 @@ pub use pooka_tokio::{TokioConnection, TokioLoop};
 pub use pooka_smol::{SmolConnection, SmolLoop};
 
 /// The programs of the README are compiled.
-#[cfg(all(doctest, feature = "select", feature = "tokio"))]
+#[cfg(all(doctest, feature = "blocking", feature = "select", feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

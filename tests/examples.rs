@@ -142,6 +142,13 @@ every_adapter! {
     one_program_runs_on_mio: "mio";
     one_program_runs_on_tokio: "tokio";
     one_program_runs_on_smol: "smol";
+    one_program_runs_on_blocking: "blocking";
+}
+
+#[test]
+fn threads_that_wait_call_each_other() {
+    let answers = "fibonacci(1) = 1\nfibonacci(10) = 55\nfibonacci(30) = 832040\nfibonacci(90) = 2880067194370816120\n";
+    assert_eq!(output("blocking_rpc", &[]), format!("{answers}4 calls answered\n"));
 }
 
 #[test]
