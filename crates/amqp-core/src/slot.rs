@@ -32,7 +32,7 @@ impl Slot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer has come.
+    /// The answer has come. The first one stands.
     pub(crate) fn resolve(&self, answer: Result<Answer>) {
         let mut state = self.lock();
         match mem::replace(&mut *state, State::Over) {
@@ -45,7 +45,10 @@ impl Slot {
                 drop(state);
                 undo(answer);
             }
-            State::Answered(_) | State::Over => drop(state),
+            first => {
+                *state = first;
+                drop(state);
+            }
         }
     }
 
@@ -104,5 +107,26 @@ impl Slot {
             }
             State::Abandoned(_) | State::Over => drop(state),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn poll(slot: &Slot) -> Poll<Result<Answer>> {
+        slot.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn the_first_answer_stands() {
+        let slot = Slot::new();
+        assert!(poll(&slot).is_pending());
+        slot.resolve(Err(Error::NotOpen));
+        slot.resolve(Err(Error::LoopGone));
+        assert!(matches!(poll(&slot), Poll::Ready(Err(Error::NotOpen))));
+        slot.resolve(Err(Error::LoopGone));
+        assert!(poll(&slot).is_pending(), "an answer is taken once");
     }
 }
