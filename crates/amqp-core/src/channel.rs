@@ -94,10 +94,12 @@ impl<S> ChannelState<S> {
         }
     }
 
-    /// Takes the request that a reply answers: the first one. Only basic.consume is known by its tag, because RabbitMQ's
-    /// queues answer it themselves, before or behind the replies to later requests.
+    /// Takes the request that a reply answers: the first one. Only basic.consume and basic.cancel are known by their tag,
+    /// because RabbitMQ's queues answer them themselves, before or behind the replies to later requests.
     pub(crate) fn answered(&mut self, reply: MethodId, consumer_tag: Option<&ShortString>) -> Option<Pending<S>> {
-        let at = self.fifo.iter().position(|pending| pending.consumer_tag.as_ref() == consumer_tag)?;
+        let at = self.fifo.iter().position(|pending| {
+            pending.consumer_tag.as_ref() == consumer_tag && (consumer_tag.is_none() || pending.expect.accepts(reply))
+        })?;
         self.fifo.get(at).filter(|pending| pending.expect.accepts(reply))?;
         self.fifo.remove(at)
     }

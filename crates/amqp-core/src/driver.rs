@@ -333,6 +333,7 @@ impl<S: 'static> Driver<S> {
         };
         let consumer_tag = match &method {
             Method::Basic(basic::Method::ConsumeOk(ok)) => Some(&ok.consumer_tag),
+            Method::Basic(basic::Method::CancelOk(ok)) => Some(&ok.consumer_tag),
             _ => None,
         };
         let Some(pending) = channel.answered(method.id(), consumer_tag) else {

@@ -89,7 +89,7 @@ pub(crate) struct Pending<S> {
     pub(crate) then: Continuation<S>,
     /// Its place among the connection's requests.
     pub(crate) number: u64,
-    /// The consumer that it starts, if it does.
+    /// The consumer that it starts or ends, if it does.
     pub(crate) consumer_tag: Option<ShortString>,
 }
 
@@ -315,6 +315,7 @@ impl<S: 'static> State<S> {
             if let Some(channel) = self.channels.get_mut(&identity.number) {
                 let consumer_tag = match method {
                     Method::Basic(basic::Method::Consume(consume)) => Some(consume.consumer_tag.clone()),
+                    Method::Basic(basic::Method::Cancel(cancel)) => Some(cancel.consumer_tag.clone()),
                     _ => None,
                 };
                 channel.fifo.push_back(Pending { expect, then, number: self.requests, consumer_tag });

@@ -377,6 +377,25 @@ fn consume_ok_may_come_out_of_turn() {
     assert!(scene.connection.is_closed());
 }
 
+/// So does basic.cancel's.
+#[test]
+fn cancel_ok_may_come_out_of_turn() {
+    let (mut scene, channel) = with_channel();
+    let consumer = consuming(&mut scene, &channel);
+    let mut cancelled = pin!(consumer.cancel().into_future());
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    assert!(poll(cancelled.as_mut()).is_pending() && poll(declared.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, queue::DeclareOk { message_count: 3, ..Default::default() });
+    run(&mut scene);
+    assert_eq!(ready(declared).unwrap().message_count, 3);
+    assert!(poll(cancelled.as_mut()).is_pending());
+    scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    ready(cancelled).unwrap();
+    assert!(scene.connection.is_open());
+}
+
 #[test]
 fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
     let (mut scene, channel) = with_channel();
