@@ -396,6 +396,27 @@ fn cancel_ok_may_come_out_of_turn() {
     assert!(scene.connection.is_open());
 }
 
+/// RabbitMQ's channel crashes, and its connection with it, on a cancel that overtakes its queue's consume-ok.
+#[test]
+fn a_consumer_that_nobody_took_is_cancelled_when_it_has_begun() {
+    let (mut scene, channel) = with_channel();
+    let mut consumed = Box::pin(channel.basic_consume("q").consumer_tag("c").into_future());
+    assert!(poll(consumed.as_mut()).is_pending());
+    drop(consumed);
+    let cancels = |scene: &mut Scene<()>| {
+        let heard = heard(scene).into_iter();
+        heard.filter(|(_, method)| matches!(method, Method::Basic(basic::Method::Cancel(_)))).count()
+    };
+    assert_eq!(cancels(&mut scene), 0);
+    scene.wire.say(1, basic::QosOk {});
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    scene.wire.say(1, basic::QosOk {});
+    assert_eq!(cancels(&mut scene), 1);
+    // What comes meanwhile goes back to its queue.
+    deliver(&mut scene, 1..=1);
+    assert_eq!(heard(&mut scene), [(1, basic::Reject { delivery_tag: 1, requeue: true }.into())]);
+}
+
 #[test]
 fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
     let (mut scene, channel) = with_channel();
