@@ -355,6 +355,9 @@ impl<S: 'static> Driver<S> {
             self.channel_over(number, channel.identity.reason(), Some(channel));
         }
         self.jobs.extend(job.map(|job| (number, job)));
+        if let Some(identity) = self.lines.orphan(number) {
+            self.shared.close_if_idle(&identity);
+        }
     }
 
     /// The broker closed the channel. Everything outstanding is answered with its reason, and the number is free once

@@ -417,6 +417,27 @@ fn a_consumer_that_nobody_took_is_cancelled_when_it_has_begun() {
     assert_eq!(heard(&mut scene), [(1, basic::Reject { delivery_tag: 1, requeue: true }.into())]);
 }
 
+/// PR15: nothing leaks.
+#[test]
+fn a_channel_dropped_with_its_last_request_on_its_way_is_closed_behind_it() {
+    let (mut scene, _channel) = with_channel();
+    let channel = scene.connection.channel().send().unwrap();
+    let mut declared = Box::pin(channel.queue_declare("q").into_future());
+    assert!(poll(declared.as_mut()).is_pending());
+    drop((declared, channel));
+    let closes = |scene: &mut Scene<()>| {
+        let heard = heard(scene).into_iter();
+        heard.filter(|(n, m)| *n == 2 && matches!(m, Method::Channel(channel::Method::Close(_)))).count()
+    };
+    scene.open_channel(2, &mut ()).unwrap();
+    assert_eq!(closes(&mut scene), 0, "its reply is still to come");
+    scene.wire.say(2, queue::DeclareOk::default());
+    assert_eq!(closes(&mut scene), 1);
+    scene.wire.say(2, channel::CloseOk {});
+    run(&mut scene);
+    assert_eq!(scene.connection.channel().send().unwrap().channel_number(), 2);
+}
+
 #[test]
 fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
     let (mut scene, channel) = with_channel();
