@@ -103,6 +103,11 @@ impl<S: 'static> Confirms<S> {
         settled
     }
 
+    /// Whether somebody waits for an outcome.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Everything that is outstanding, when there will be no more confirms.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Continuation<S>> {
         self.waiting.drain(..).filter_map(|waiting| waiting.then)

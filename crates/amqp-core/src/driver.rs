@@ -738,9 +738,10 @@ impl<S: 'static> Driver<S> {
         self.end != End::Gone && !self.is_paused()
     }
 
-    /// Whether a stream is full, so that nothing is read: that is no silence of the broker's.
+    /// Whether a stream is full, so that nothing is read: that is no silence of the broker's. Answers lie behind the
+    /// messages, so that whoever waits for one keeps the reading going.
     fn is_paused(&self) -> bool {
-        self.shared.full_streams.load(Ordering::Acquire) > 0
+        self.shared.full_streams.load(Ordering::Acquire) > 0 && !self.shared.lock().awaits()
     }
 
     /// Whether octets wait that the socket did not take.

@@ -40,7 +40,7 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) endpoint: Arc<str>,
     pub(crate) callbacks: CallbackManager<EventCallback<S>>,
     pub(crate) server_properties: OnceLock<Table>,
-    /// Streams that are full: nothing is read while there are any.
+    /// Streams that are full: while there are any, nothing is read but what somebody waits for.
     pub(crate) full_streams: AtomicUsize,
     /// An [`Op`] waits: looked at before each frame, without the lock.
     pub(crate) news: AtomicBool,
@@ -371,6 +371,14 @@ impl<S: 'static> State<S> {
     #[inline]
     pub(crate) fn held(&self) -> usize {
         self.outbox.len() + self.in_flight
+    }
+
+    /// Whether somebody waits for what the broker has still to say.
+    pub(crate) fn awaits(&self) -> bool {
+        let awaits = |channel: &ChannelState<S>| {
+            !channel.fifo.is_empty() || channel.confirms.as_ref().is_some_and(Confirms::is_awaited)
+        };
+        !self.fifo.is_empty() || !self.closers.is_empty() || self.channels.values().any(awaits)
     }
 
     /// The loop is to be told although it may wait for a socket that takes nothing.

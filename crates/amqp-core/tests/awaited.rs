@@ -438,6 +438,48 @@ fn a_channel_dropped_with_its_last_request_on_its_way_is_closed_behind_it() {
     assert_eq!(scene.connection.channel().send().unwrap().channel_number(), 2);
 }
 
+/// Fault 24: whoever takes from a full stream may wait for something else first.
+#[test]
+fn a_full_stream_stops_no_answer() {
+    let (mut scene, channel) = with_channel();
+    let mut selected = pin!(channel.confirm_select().into_future());
+    assert!(poll(selected.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, confirm::SelectOk {});
+    run(&mut scene);
+    ready(selected).unwrap();
+    let mut consumed = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(4).into_future());
+    assert!(poll(consumed.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    let mut consumer = ready(consumed).unwrap();
+    deliver(&mut scene, 1..=10);
+    deliver(&mut scene, 11..=20);
+    let paused = scene.wire.unread();
+    assert!(paused > 0, "nobody waits: nothing is read");
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    assert!(poll(declared.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, queue::DeclareOk::default());
+    run(&mut scene);
+    ready(declared).unwrap();
+    deliver(&mut scene, 21..=30);
+    assert!(scene.wire.unread() > 0, "it is answered: nothing is read");
+    // From a callback, while the loop is in its turn.
+    let posted = channel.clone();
+    let (told, hear) = std::sync::mpsc::channel();
+    scene.ioloop().post(move |_: &mut ()| {
+        posted.basic_publish("", "q", "body").then(move |_: &mut (), _, outcome| told.send(outcome.unwrap()).unwrap());
+    });
+    scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+    run(&mut scene);
+    assert_eq!(hear.try_recv(), Ok(PublishOutcome::Acked));
+    let seen: Vec<u64> = numbers(&mut consumer);
+    run(&mut scene);
+    assert_eq!([seen, numbers(&mut consumer)].concat(), (1..=30).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
     let (mut scene, channel) = with_channel();
