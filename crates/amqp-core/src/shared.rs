@@ -17,6 +17,7 @@ use crate::{
     protocol::PROVISIONAL_FRAME_MAX,
     reply::{Continuation, Expect},
     spec::{Method, basic, channel, confirm},
+    sync::{Mutex, MutexGuard},
     table::Table,
     wire::ShortString,
 };
@@ -25,7 +26,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
