@@ -45,6 +45,7 @@ macro_rules! cases {
             two_hundred_tasks_share_a_connection_and_lose_nothing
             eight_threads_open_and_close_eight_hundred_channels
             whatever_is_dropped_early_leaves_the_channel_in_step
+            a_cancel_right_behind_its_consume_costs_nothing
             a_stream_dropped_half_way_gives_back_what_nobody_took
             a_loop_that_is_dropped_answers_everybody
             a_connection_that_is_cut_answers_everybody
@@ -436,6 +437,26 @@ fn whatever_is_dropped_early_leaves_the_channel_in_step<R: Row>() {
     });
 }
 
+/// RabbitMQ 3.10's channel crashes on a cancel that overtakes its queue's consume-ok.
+fn a_cancel_right_behind_its_consume_costs_nothing<R: Row>() {
+    run::<R, _>(|link| async move {
+        let connection = link.open().await;
+        let channel = channel(&connection).await;
+        let queue = queue(&channel).await;
+        for _ in 0..20 {
+            let consuming = channel.basic_consume(&*queue).consumer_tag("c").on_message(|_, _, _| ());
+            let consumed = consuming.into_future();
+            soon("basic.cancel", channel.basic_cancel("c")).await.unwrap();
+            soon("basic.consume", consumed).await.unwrap();
+            let tag = channel.basic_consume(&*queue).on_message(|_, _, _| ()).send().unwrap();
+            channel.basic_cancel(tag).send().unwrap();
+            assert_in_step(&channel, &queue).await;
+        }
+        until(&channel, &queue, |_, consumers| consumers == 0).await;
+        close(&connection).await;
+    });
+}
+
 fn a_stream_dropped_half_way_gives_back_what_nobody_took<R: Row>() {
     run::<R, _>(|link| async move {
         let connection = link.open().await;
@@ -665,7 +686,7 @@ fn a_stream_that_nobody_takes_from_is_bounded_and_stops_no_answer<R: Row>() {
         let mut consumer = soon("basic.consume", consuming).await.unwrap();
         let body = |n: u32| [&n.to_be_bytes()[..], &[0; 4092]].concat();
         for n in 0..ALL {
-            there.basic_publish("", &name, &body(n)).send().unwrap();
+            there.basic_publish("", &name, body(n)).send().unwrap();
         }
         publish(&there, "nowhere", b"all others are in the queue").await;
         // Four intervals in which nothing is read: the loop beats on.

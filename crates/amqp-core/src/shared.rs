@@ -307,6 +307,20 @@ impl<S: 'static> State<S> {
         expect: Option<Expect>,
         then: Continuation<S>,
     ) -> Result<(), (Error, Continuation<S>)> {
+        if let Method::Basic(basic::Method::Cancel(cancel)) = method {
+            let number = self.requests + 1;
+            match self.usable(identity) {
+                Ok(channel) if channel.is_starting(&cancel.consumer_tag) => {
+                    channel.cancelling(&cancel.consumer_tag, true);
+                    let consumer_tag = Some(cancel.consumer_tag.clone());
+                    let pending = expect.map(|expect| Pending { expect, then, number, consumer_tag });
+                    channel.held.push((cancel.clone(), pending));
+                    self.requests = number;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
         if let Err(error) = self.encode(identity, method, expect) {
             return Err((error, then));
         }
@@ -323,6 +337,24 @@ impl<S: 'static> State<S> {
             }
         }
         Ok(())
+    }
+
+    /// The consumer with this tag has begun: what was to cancel it goes out. Who cannot be answered any more comes back.
+    pub(crate) fn release(&mut self, number: u16, tag: &ShortString) -> Vec<(Error, Continuation<S>)> {
+        let mut refused = vec![];
+        let Some(channel) = self.channels.get_mut(&number) else { return refused };
+        let identity = channel.identity.clone();
+        let (due, held) = mem::take(&mut channel.held).into_iter().partition(|(cancel, _)| cancel.consumer_tag == *tag);
+        channel.held = held;
+        let due: Vec<(basic::Cancel, Option<Pending<S>>)> = due;
+        for (cancel, pending) in due {
+            let (expect, then) = match pending {
+                Some(pending) => (Some(pending.expect), pending.then),
+                None => (None, Continuation::Nobody),
+            };
+            refused.extend(self.request(&identity, &cancel.into(), expect, then).err());
+        }
+        refused
     }
 
     fn encode(&mut self, identity: &Identity, method: &Method, expect: Option<Expect>) -> Result<()> {

@@ -417,6 +417,43 @@ fn a_consumer_that_nobody_took_is_cancelled_when_it_has_begun() {
     assert_eq!(heard(&mut scene), [(1, basic::Reject { delivery_tag: 1, requeue: true }.into())]);
 }
 
+/// The same where the program cancels it itself.
+#[test]
+fn a_cancel_waits_for_its_consumer_to_begin() {
+    let (mut scene, channel) = with_channel();
+    let begin = |scene: &mut Scene<()>, tag: &str| {
+        let consuming = channel.basic_consume("q").consumer_tag(tag).on_message(|_, _, _| ());
+        let mut consumed = Box::pin(consuming.into_future());
+        assert!(poll(consumed.as_mut()).is_pending());
+        run(scene);
+        scene.wire.heard();
+        consumed
+    };
+    let consumed = begin(&mut scene, "a");
+    let mut cancelled = pin!(channel.basic_cancel("a").into_future());
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    assert!(poll(cancelled.as_mut()).is_pending() && poll(declared.as_mut()).is_pending());
+    assert!(matches!(heard(&mut scene)[..], [(1, Method::Queue(_))]));
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "a".into() });
+    assert!(matches!(heard(&mut scene)[..], [(1, Method::Basic(basic::Method::Cancel(_)))]));
+    ready(pin!(consumed)).unwrap();
+    scene.wire.say(1, queue::DeclareOk::default());
+    scene.wire.say(1, basic::CancelOk { consumer_tag: "a".into() });
+    run(&mut scene);
+    ready(declared).unwrap();
+    ready(cancelled).unwrap();
+
+    // One that nobody waits for, and one whose channel does not live to see it.
+    let _consumed = begin(&mut scene, "b");
+    channel.basic_cancel("b").send().unwrap();
+    assert_eq!(heard(&mut scene), []);
+    let mut late = pin!(channel.basic_cancel("b").into_future());
+    assert!(poll(late.as_mut()).is_pending());
+    scene.wire.say(1, channel::Close { reply_code: 404, reply_text: "gone".into(), class_id: 0, method_id: 0 });
+    run(&mut scene);
+    assert_eq!(ready(late).unwrap_err().reply_code(), Some(404));
+}
+
 /// PR15: nothing leaks.
 #[test]
 fn a_channel_dropped_with_its_last_request_on_its_way_is_closed_behind_it() {
