@@ -32,7 +32,7 @@ fn serve(parameters: ConnectionParameters, ready: mpsc::Sender<String>) -> Resul
         };
         let n = String::from_utf8_lossy(&body).parse().unwrap_or(0);
         let properties = BasicProperties { correlation_id, ..Default::default() };
-        channel.basic_publish("", &reply_to, &fibonacci(n).to_string()).properties(&properties).send()?;
+        channel.basic_publish("", &reply_to, fibonacci(n).to_string()).properties(&properties).send()?;
         answered += 1;
     }
     requests.cancel()?;
@@ -43,7 +43,7 @@ fn serve(parameters: ConnectionParameters, ready: mpsc::Sender<String>) -> Resul
 /// Asks, and waits for the answer with the same number.
 fn call(channel: &BlockingChannel, replies: &mut pooka::Messages, queue: &str, n: u64) -> Result<Option<String>> {
     let properties = BasicProperties::new().reply_to(REPLIES).correlation_id(n.to_string());
-    channel.basic_publish("", queue, &n.to_string()).properties(&properties).mandatory(true).call()?;
+    channel.basic_publish("", queue, n.to_string()).properties(&properties).mandatory(true).call()?;
     while let Some(reply) = replies.next_within(Duration::from_secs(10))? {
         if reply.properties.correlation_id.is_some_and(|id| id == *n.to_string()) {
             return Ok(Some(String::from_utf8_lossy(&reply.body).into_owned()));

@@ -157,6 +157,8 @@ fn an_iterator_ends_with_the_reason() {
     let (_connection, channel, queue) = open();
     let mut messages = channel.consume(&queue).call().unwrap();
     assert_eq!(messages.next_within(Duration::ZERO).unwrap(), None);
+    channel.basic_publish("", &queue, "found by looking again and again").send().unwrap();
+    until("a message is there", || messages.next_within(Duration::ZERO).unwrap().is_some());
     channel.queue_delete(&queue).call().unwrap();
     let error = messages.next().unwrap().unwrap_err();
     assert!(matches!(error, Error::ConsumerCancelled { .. }), "{error}");

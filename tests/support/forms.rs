@@ -1,4 +1,5 @@
 //! Adapters in the forms that they have besides their own.
+#![allow(dead_code, reason = "not every suite has every form")]
 
 use pooka::{
     Connection, ConnectionHandle, ConnectionParameters, IoLoop, LoopHandle, Outcome, PollerKind, Result,

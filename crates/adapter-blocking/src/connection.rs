@@ -181,6 +181,16 @@ impl BlockingConnection {
         self.engine.block_on(future)
     }
 
+    /// What dropping it does.
+    #[doc(hidden)]
+    pub fn abandon(&self) {
+        if self.is_open() {
+            let _ = self.engine.connection.close().send();
+            let _ = self.engine.tend(false);
+        }
+        self.engine.close();
+    }
+
     /// The connection as other adapters have it, whose requests can be awaited. Callbacks that are given to it run on
     /// whichever thread drives, perhaps the keeper: give them to [`BlockingChannel`] instead.
     pub fn handle(&self) -> &ConnectionHandle {
@@ -190,11 +200,7 @@ impl BlockingConnection {
 
 impl Drop for BlockingConnection {
     fn drop(&mut self) {
-        if self.engine.connection.is_open() {
-            let _ = self.engine.connection.close().send();
-            let _ = self.engine.tend(false);
-        }
-        self.engine.close();
+        self.abandon();
     }
 }
 

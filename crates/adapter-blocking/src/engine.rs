@@ -13,6 +13,7 @@ use pooka_select::{PollerKind, SelectLoop};
 use std::{
     env, fmt,
     future::Future,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     sync::{
@@ -148,27 +149,36 @@ impl Engine {
         let nudge =
             Arc::new(Nudge { woken: AtomicBool::new(true), thread: thread::current(), engine: self.me.clone() });
         let waker = Waker::from(nudge.clone());
-        let mut output = None;
-        let mut done = || {
-            while output.is_none() && nudge.woken.swap(false, Ordering::AcqRel) {
-                if let Poll::Ready(ready) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    output = Some(ready);
+        let mut context = Context::from_waker(&waker);
+        let woken = || nudge.woken.load(Ordering::Acquire);
+        let mut looked = false;
+        loop {
+            // With the seat free: the future may keep its thread to itself.
+            while nudge.woken.swap(false, Ordering::AcqRel) {
+                self.attended();
+                if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                    return Ok(Some(output));
                 }
             }
-            output.is_some() || stop()
-        };
-        self.attended();
-        if !done() && !self.until(deadline, &mut done)? {
-            // The connection may be over, and the future wait for something else.
-            while !done() {
-                match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                    None => thread::park(),
-                    Some(Duration::ZERO) => break,
-                    Some(left) => thread::park_timeout(left),
+            if stop() {
+                return Ok(None);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                if mem::replace(&mut looked, true) {
+                    return Ok(None);
+                }
+                self.tend(true)?; // who has no time still hears of what is there
+            } else if !self.until(deadline, &mut || woken() || stop())? {
+                // The connection may be over, and the future wait for something else.
+                while !woken() {
+                    match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                        None => thread::park(),
+                        Some(Duration::ZERO) => break,
+                        Some(left) => thread::park_timeout(left),
+                    }
                 }
             }
         }
-        Ok(output)
     }
 
     /// Whoever waits looks at what he waits for.

@@ -155,6 +155,9 @@ impl TokioConnection {
     /// The task ends with the connection: [`close`](ConnectionHandle::close) it. A panic of a callback closes the
     /// callback's channel, and the task goes on.
     ///
+    /// It is a task among the runtime's others: one that blocks its thread (work for `spawn_blocking`) can keep this one
+    /// from running, and heartbeats from being sent.
+    ///
     /// # Errors
     /// Why there is no connection.
     ///

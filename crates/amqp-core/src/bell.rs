@@ -4,6 +4,7 @@ use crate::{
     connection::OnOpen,
     reply::Job,
     shared::Shared,
+    sync::{Mutex, MutexGuard},
     timer::{TimeoutId, Timers},
 };
 use slab::Slab;
@@ -11,7 +12,7 @@ use std::{
     collections::VecDeque,
     io, mem,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::Waker,
     time::Duration,
 };
@@ -159,5 +160,150 @@ impl<S> News<S> {
         self.stop
             || self.timers.has_fresh()
             || !(self.ready.is_empty() && self.posts.is_empty() && self.connects.is_empty() && self.resolved.is_empty())
+    }
+}
+
+/// The wake protocol, in every order of its threads; CONTRIBUTING.md says how to run it.
+#[cfg(all(test, loom))]
+mod loom {
+    use super::*;
+    use crate::{ConnectionHandle, parameters::ConnectionParameters, shared::Phase};
+    use ::loom::{
+        sync::{
+            Condvar,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        thread,
+    };
+    use std::task::Wake;
+
+    /// What the operating system does for a loop: a wake-up that comes before the sleep ends it at once.
+    struct Sleep {
+        rung: Mutex<bool>,
+        condvar: Condvar,
+        rings: AtomicUsize,
+    }
+
+    impl Wake for Sleep {
+        fn wake(self: Arc<Self>) {
+            self.rings.fetch_add(1, Relaxed);
+            *self.rung.lock().unwrap() = true;
+            self.condvar.notify_one();
+        }
+    }
+
+    impl Sleep {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { rung: Mutex::new(false), condvar: Condvar::new(), rings: AtomicUsize::new(0) })
+        }
+
+        fn sleep(&self) {
+            let mut rung = self.rung.lock().unwrap();
+            while !*rung {
+                rung = self.condvar.wait(rung).unwrap();
+            }
+            *rung = false;
+        }
+    }
+
+    /// A loop that counts the frames of its connections and its posts, and sleeps when it finds none. A wake-up that is
+    /// lost leaves it asleep, which loom reports; one that was not needed would be a ring without a sleep.
+    fn serve(bell: &Bell<usize>, connections: &[ConnectionHandle<usize>], frames: u64, posts: usize) {
+        let sleep = Sleep::new();
+        let (mut sent, mut posted, mut sleeps) = (0, 0, 0);
+        loop {
+            let mut news = bell.lock();
+            let (ready, jobs) = (mem::take(&mut news.ready), mem::take(&mut news.posts));
+            drop(news);
+            jobs.into_iter().for_each(|job| job(&mut posted).unwrap());
+            for number in ready {
+                let mut state = connections[number].0.lock();
+                state.looked_at();
+                sent += mem::take(&mut state.frames);
+                drop(state);
+            }
+            if (sent, posted) == (frames, posts) {
+                break;
+            }
+            if bell.may_sleep(Waker::from(sleep.clone())) {
+                sleeps += 1;
+                sleep.sleep();
+                bell.awake();
+            }
+        }
+        assert!(sleep.rings.load(Relaxed) <= sleeps, "a ring without a sleep");
+    }
+
+    fn open(bell: &Arc<Bell<usize>>) -> ConnectionHandle<usize> {
+        let shared = Shared::new(bell.clone(), ConnectionParameters::default());
+        let mut state = shared.lock();
+        state.phase = Phase::Open;
+        state.limits.channel_max = 9;
+        drop(state);
+        ConnectionHandle(shared)
+    }
+
+    /// Opens a channel, whose channel.open is one frame, and publishes: three frames each.
+    fn publish(connection: &ConnectionHandle<usize>, messages: u64) {
+        let channel = connection.channel().send().unwrap();
+        (0..messages).for_each(|_| channel.basic_publish("", "q", "body").send().unwrap());
+        // Its end would be one more frame.
+        mem::forget(channel);
+    }
+
+    #[test]
+    fn publishes_on_two_connections_wake_the_loop_once_per_sleep() {
+        ::loom::model(|| {
+            let bell = Bell::new();
+            let connections = [open(&bell), open(&bell)];
+            let threads: Vec<_> = (0..2)
+                .map(|n| {
+                    let connection = connections[n].clone();
+                    thread::spawn(move || publish(&connection, 1))
+                })
+                .collect();
+            serve(&bell, &connections, 8, 0);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn two_threads_on_one_connection_tell_the_loop_of_everything() {
+        ::loom::model(|| {
+            let bell = Bell::new();
+            let connections = [open(&bell)];
+            let other = connections[0].clone();
+            let thread = thread::spawn(move || publish(&other, 2));
+            let (posts, beside) = (bell.clone(), connections[0].clone());
+            let poster = thread::spawn(move || {
+                posts.post(Box::new(|posted: &mut usize| {
+                    *posted += 1;
+                    Ok(())
+                }));
+                publish(&beside, 1);
+            });
+            serve(&bell, &connections, 7 + 4, 1);
+            thread.join().unwrap();
+            poster.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_post_reaches_a_loop_or_is_dropped_by_one_that_goes() {
+        ::loom::model(|| {
+            let bell = Bell::<usize>::new();
+            let other = bell.clone();
+            let kept = Arc::new(());
+            let job = kept.clone();
+            let thread = thread::spawn(move || {
+                other.post(Box::new(move |_| {
+                    drop(job);
+                    Ok(())
+                }));
+            });
+            bell.gone();
+            thread.join().unwrap();
+            assert_eq!(Arc::strong_count(&kept), 1, "a job outlives its loop");
+        });
     }
 }

@@ -1,6 +1,12 @@
 //! A channel: who it is, and what the loop and its handles both know of it.
 
-use crate::{confirm::Confirms, error::Error, shared::Pending, spec::MethodId, wire::ShortString};
+use crate::{
+    confirm::Confirms,
+    error::Error,
+    shared::Pending,
+    spec::{Arguments, MethodId, basic},
+    wire::ShortString,
+};
 use std::{
     collections::VecDeque,
     sync::{Arc, OnceLock},
@@ -47,6 +53,9 @@ pub(crate) struct ChannelState<S> {
     pub(crate) phase: Phase,
     /// Replies that are expected, in the order of the requests.
     pub(crate) fifo: VecDeque<Pending<S>>,
+    /// Cancels of consumers that have not begun yet: RabbitMQ 3.10's channel crashes on one that overtakes its queue's
+    /// consume-ok, and takes the connection along.
+    pub(crate) held: Vec<(basic::Cancel, Option<Pending<S>>)>,
     pub(crate) consumers: Vec<Consumer>,
     /// The limit that new consumers have; 0 is none.
     pub(crate) prefetch: u16,
@@ -76,6 +85,7 @@ impl<S> ChannelState<S> {
             identity,
             phase: Phase::Open,
             fifo: VecDeque::new(),
+            held: vec![],
             consumers: vec![],
             prefetch: 0,
             confirms: None,
@@ -94,12 +104,22 @@ impl<S> ChannelState<S> {
         }
     }
 
-    /// Takes the request that a reply answers: the first one. Only basic.consume is known by its tag, because RabbitMQ's
-    /// queues answer it themselves, before or behind the replies to later requests.
+    /// Takes the request that a reply answers: the first one. Only basic.consume and basic.cancel are known by their tag,
+    /// because RabbitMQ's queues answer them themselves, before or behind the replies to later requests.
     pub(crate) fn answered(&mut self, reply: MethodId, consumer_tag: Option<&ShortString>) -> Option<Pending<S>> {
-        let at = self.fifo.iter().position(|pending| pending.consumer_tag.as_ref() == consumer_tag)?;
+        let at = self.fifo.iter().position(|pending| {
+            pending.consumer_tag.as_ref() == consumer_tag && (consumer_tag.is_none() || pending.expect.accepts(reply))
+        })?;
         self.fifo.get(at).filter(|pending| pending.expect.accepts(reply))?;
         self.fifo.remove(at)
+    }
+
+    /// Whether this consumer's consume-ok is still to come.
+    pub(crate) fn is_starting(&self, tag: &ShortString) -> bool {
+        let starts = |pending: &Pending<S>| {
+            pending.consumer_tag.as_ref() == Some(tag) && pending.expect.accepts(basic::ConsumeOk::ID)
+        };
+        self.fifo.iter().any(starts)
     }
 
     pub(crate) fn has_tag(&self, tag: &ShortString) -> bool {

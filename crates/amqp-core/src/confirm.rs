@@ -104,7 +104,7 @@ impl<S: 'static> Confirms<S> {
     }
 
     /// Whether somebody waits for an outcome.
-    pub(crate) fn is_any(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         !self.waiting.is_empty()
     }
 

@@ -18,6 +18,9 @@ use std::{fmt, sync::Arc, time::Duration};
 pub(crate) type OnOpen<S> = Box<dyn FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> Result<()> + Send>;
 
 /// A loop: it serves connections, runs timers and lends the program's state to callbacks.
+///
+/// While a callback runs nothing else does: one that takes longer than two intervals of the heartbeat lets the broker
+/// think that the program is dead. Work like that belongs to another thread, which [`post`](LoopHandle::post)s its result.
 pub trait IoLoop<S: 'static> {
     /// What everybody may have of it.
     fn handle(&self) -> LoopHandle<S>;

@@ -120,8 +120,9 @@ impl<S: 'static> Consume<S> {
         self
     }
 
-    /// How many messages may wait in a stream: while there are more, nothing at all is read from the connection. Needed
-    /// where the broker does not know a limit, because of [`no_ack`](Self::no_ack) or a prefetch of 0.
+    /// How many messages may wait in a stream: while there are more, the connection is read only if somebody waits for a
+    /// reply or for the outcome of a publish. Needed where the broker does not know a limit, because of
+    /// [`no_ack`](Self::no_ack) or a prefetch of 0.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = Some(messages);
         self

@@ -34,6 +34,8 @@ pub struct Consumer<S: 'static = ()> {
     consumer_tag: ShortString,
     queue: Arc<Queue<S>>,
     no_ack: bool,
+    /// The broker has answered basic.consume.
+    begun: bool,
     over: bool,
 }
 
@@ -91,9 +93,19 @@ impl<S: 'static> IntoFuture for Consume<S> {
         });
         let (channel, no_ack) = (self.channel.clone(), self.method.no_ack);
         let (tag, _) = self.feeding(&queue).submit(false, Continuation::Slot(slot.clone()));
-        // Dropped with the future it cancels what was begun.
-        let consumer = Consumer { channel, consumer_tag: tag, queue, no_ack, over: false };
-        Awaited::new(slot, move |_| Ok(consumer))
+        let unclaimed = (channel.clone(), tag.clone());
+        let mut consumer = Consumer { channel, consumer_tag: tag, queue, no_ack, begun: false, over: false };
+        let begun = move |_| {
+            consumer.begun = true;
+            Ok(consumer)
+        };
+        // Not before the answer: RabbitMQ's channel crashes on a cancel that overtakes its queue's consume-ok.
+        Awaited::new(slot, begun).or_else(move |answer| {
+            let (channel, tag) = unclaimed;
+            if answer.is_ok() {
+                let _ = channel.basic_cancel(tag).send();
+            }
+        })
     }
 }
 
@@ -247,7 +259,7 @@ impl<S: 'static> Drop for Consumer<S> {
         drop(waker);
         drop(hold);
         // On a channel that is closed both are refused, and the broker has requeued everything.
-        if !ended {
+        if self.begun && !ended {
             let _ = self.cancel().send();
         }
         if !self.no_ack {

@@ -333,6 +333,7 @@ impl<S: 'static> Driver<S> {
         };
         let consumer_tag = match &method {
             Method::Basic(basic::Method::ConsumeOk(ok)) => Some(&ok.consumer_tag),
+            Method::Basic(basic::Method::CancelOk(ok)) => Some(&ok.consumer_tag),
             _ => None,
         };
         let Some(pending) = channel.answered(method.id(), consumer_tag) else {
@@ -344,7 +345,13 @@ impl<S: 'static> Driver<S> {
         }
         let over = matches!(method, Method::Channel(channel::Method::CloseOk(_)));
         let channel = if over { state.channels.remove(&number) } else { None };
+        let refused = match &method {
+            Method::Basic(basic::Method::ConsumeOk(ok)) => state.release(number, &ok.consumer_tag),
+            _ => vec![],
+        };
         drop(state);
+        let refused = refused.into_iter().filter_map(|(error, then)| then.resolve(Err(error)));
+        self.jobs.extend(refused.map(|job| (number, job)));
         if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
             self.lines.forget(number, ok.consumer_tag.as_bytes());
         }
@@ -354,6 +361,9 @@ impl<S: 'static> Driver<S> {
             self.channel_over(number, channel.identity.reason(), Some(channel));
         }
         self.jobs.extend(job.map(|job| (number, job)));
+        if let Some(identity) = self.lines.orphan(number) {
+            self.shared.close_if_idle(&identity);
+        }
     }
 
     /// The broker closed the channel. Everything outstanding is answered with its reason, and the number is free once
@@ -457,7 +467,8 @@ impl<S: 'static> Driver<S> {
     fn answer_all(&mut self, number: u16, channel: &mut ChannelState<S>, error: &Error) {
         let fifo = mem::take(&mut channel.fifo);
         let confirms = channel.confirms.as_mut().into_iter().flat_map(|confirms| confirms.drain().collect::<Vec<_>>());
-        let all = fifo.into_iter().map(|pending| pending.then).chain(confirms);
+        let held = mem::take(&mut channel.held).into_iter().filter_map(|(_, pending)| pending);
+        let all = fifo.into_iter().chain(held).map(|pending| pending.then).chain(confirms);
         self.jobs.extend(all.filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
     }
 
@@ -865,7 +876,8 @@ impl<S: 'static> Driver<S> {
         let mut state = self.shared.lock();
         state.fifo.iter_mut().for_each(|pending| collect(0, pending));
         for (number, channel) in &mut state.channels {
-            channel.fifo.iter_mut().for_each(|pending| collect(*number, pending));
+            let held = channel.held.iter_mut().filter_map(|(_, pending)| pending.as_mut());
+            channel.fifo.iter_mut().chain(held).for_each(|pending| collect(*number, pending));
         }
         drop(state);
         for (number, expected, then) in late {

@@ -49,6 +49,11 @@ struct Inner<S: 'static> {
 pub(crate) struct WeakChannel<S: 'static>(Weak<Inner<S>>);
 
 impl<S: 'static> WeakChannel<S> {
+    /// The program has dropped its last handle.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
     pub(crate) fn upgrade(&self, shared: &Arc<Shared<S>>, identity: &Arc<Identity>) -> Channel<S> {
         Channel(
             self.0.upgrade().unwrap_or_else(|| {
@@ -665,24 +670,30 @@ impl<S: 'static> Shared<S> {
             self.bell.post(job);
         }
     }
-}
 
-/// The last handle is gone: nobody can close the channel any more, so it is done here if nothing is going on in it.
-impl<S: 'static> Drop for Inner<S> {
-    fn drop(&mut self) {
-        if !self.owner || self.identity.is_closed() || self.shared.bell.is_gone() {
-            return;
-        }
-        let state = self.shared.lock();
-        let channel = state.channels.get(&self.identity.number);
-        let channel = channel.filter(|channel| channel.identity.serial == self.identity.serial);
+    /// Closes a channel that nobody has a handle of, if nothing is going on in it.
+    pub(crate) fn close_if_idle(&self, identity: &Arc<Identity>) {
+        let state = self.lock();
+        let channel = state.channels.get(&identity.number);
+        let channel = channel.filter(|channel| channel.identity.serial == identity.serial);
         let idle = channel.is_some_and(|channel| channel.fifo.is_empty() && channel.consumers.is_empty());
         drop(state);
         if idle {
             let close = channel::Close { reply_code: 200, reply_text: "Dropped".into(), class_id: 0, method_id: 0 };
             let expect = Some(Expect(channel::CloseOk::ID, None));
-            let _ = self.shared.submit(&self.identity, &close.into(), expect, Continuation::Nobody, None);
+            let _ = self.submit(identity, &close.into(), expect, Continuation::Nobody, None);
         }
+    }
+}
+
+/// The last handle is gone: nobody can close the channel any more, so it is done here if nothing is going on in it, or
+/// else by the loop when the last reply has come.
+impl<S: 'static> Drop for Inner<S> {
+    fn drop(&mut self) {
+        if !self.owner || self.identity.is_closed() || self.shared.bell.is_gone() {
+            return;
+        }
+        self.shared.close_if_idle(&self.identity);
     }
 }
 

@@ -290,7 +290,9 @@ impl<S: 'static, N: Network> Hub<S, N> {
     fn settle_ready(&mut self, now: Instant) {
         while let Some(id) = self.ready.pop_front() {
             let Some(Some(slot)) = self.slots.get_mut(id) else { continue };
-            if slot.driver.has_news() || !slot.flush(&mut self.network, now) {
+            let done = !slot.driver.has_news() && slot.flush(&mut self.network, now);
+            // Reading that a full stream had paused goes on for an answer; nobody says again that there is something.
+            if !done || slot.readable && slot.driver.reads() {
                 Self::schedule(&mut self.work, slot, id);
             } else {
                 self.after(id, now);

@@ -40,6 +40,7 @@ pub mod secret;
 mod shared;
 mod slot;
 pub mod spec;
+mod sync;
 pub mod table;
 pub mod task;
 pub mod timer;

@@ -71,6 +71,12 @@ impl<S: 'static> Lines<S> {
         Some(line.handle.upgrade(shared, &line.identity))
     }
 
+    /// The channel with this number, if the program has no handle of it any more.
+    pub(crate) fn orphan(&self, number: u16) -> Option<Arc<Identity>> {
+        let line = self.0.get(usize::from(number))?.as_ref()?;
+        line.handle.is_gone().then(|| line.identity.clone())
+    }
+
     pub(crate) fn consume(&mut self, channel: Channel<S>, tag: ShortString, no_ack: bool, callbacks: OnMessage<S>) {
         let identity = channel.identity().clone();
         if let Some(line) = self.line(&identity) {

@@ -17,6 +17,7 @@ use crate::{
     protocol::PROVISIONAL_FRAME_MAX,
     reply::{Continuation, Expect},
     spec::{Method, basic, channel, confirm},
+    sync::{Mutex, MutexGuard},
     table::Table,
     wire::ShortString,
 };
@@ -25,7 +26,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
@@ -89,7 +90,7 @@ pub(crate) struct Pending<S> {
     pub(crate) then: Continuation<S>,
     /// Its place among the connection's requests.
     pub(crate) number: u64,
-    /// The consumer that it starts, if it does.
+    /// The consumer that it starts or ends, if it does.
     pub(crate) consumer_tag: Option<ShortString>,
 }
 
@@ -306,6 +307,20 @@ impl<S: 'static> State<S> {
         expect: Option<Expect>,
         then: Continuation<S>,
     ) -> Result<(), (Error, Continuation<S>)> {
+        if let Method::Basic(basic::Method::Cancel(cancel)) = method {
+            let number = self.requests + 1;
+            match self.usable(identity) {
+                Ok(channel) if channel.is_starting(&cancel.consumer_tag) => {
+                    channel.cancelling(&cancel.consumer_tag, true);
+                    let consumer_tag = Some(cancel.consumer_tag.clone());
+                    let pending = expect.map(|expect| Pending { expect, then, number, consumer_tag });
+                    channel.held.push((cancel.clone(), pending));
+                    self.requests = number;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
         if let Err(error) = self.encode(identity, method, expect) {
             return Err((error, then));
         }
@@ -315,12 +330,31 @@ impl<S: 'static> State<S> {
             if let Some(channel) = self.channels.get_mut(&identity.number) {
                 let consumer_tag = match method {
                     Method::Basic(basic::Method::Consume(consume)) => Some(consume.consumer_tag.clone()),
+                    Method::Basic(basic::Method::Cancel(cancel)) => Some(cancel.consumer_tag.clone()),
                     _ => None,
                 };
                 channel.fifo.push_back(Pending { expect, then, number: self.requests, consumer_tag });
             }
         }
         Ok(())
+    }
+
+    /// The consumer with this tag has begun: what was to cancel it goes out. Who cannot be answered any more comes back.
+    pub(crate) fn release(&mut self, number: u16, tag: &ShortString) -> Vec<(Error, Continuation<S>)> {
+        let mut refused = vec![];
+        let Some(channel) = self.channels.get_mut(&number) else { return refused };
+        let identity = channel.identity.clone();
+        let (due, held) = mem::take(&mut channel.held).into_iter().partition(|(cancel, _)| cancel.consumer_tag == *tag);
+        channel.held = held;
+        let due: Vec<(basic::Cancel, Option<Pending<S>>)> = due;
+        for (cancel, pending) in due {
+            let (expect, then) = match pending {
+                Some(pending) => (Some(pending.expect), pending.then),
+                None => (None, Continuation::Nobody),
+            };
+            refused.extend(self.request(&identity, &cancel.into(), expect, then).err());
+        }
+        refused
     }
 
     fn encode(&mut self, identity: &Identity, method: &Method, expect: Option<Expect>) -> Result<()> {
@@ -370,7 +404,7 @@ impl<S: 'static> State<S> {
     pub(crate) fn is_awaited(&self) -> bool {
         let asked =
             |fifo: &VecDeque<Pending<S>>| fifo.iter().any(|pending| !matches!(pending.then, Continuation::Nobody));
-        let confirms = |channel: &ChannelState<S>| channel.confirms.as_ref().is_some_and(Confirms::is_any);
+        let confirms = |channel: &ChannelState<S>| channel.confirms.as_ref().is_some_and(Confirms::is_awaited);
         self.phase != Phase::Open
             || asked(&self.fifo)
             || self.channels.values().any(|channel| asked(&channel.fifo) || confirms(channel))

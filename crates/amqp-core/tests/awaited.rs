@@ -377,6 +377,146 @@ fn consume_ok_may_come_out_of_turn() {
     assert!(scene.connection.is_closed());
 }
 
+/// So does basic.cancel's.
+#[test]
+fn cancel_ok_may_come_out_of_turn() {
+    let (mut scene, channel) = with_channel();
+    let consumer = consuming(&mut scene, &channel);
+    let mut cancelled = pin!(consumer.cancel().into_future());
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    assert!(poll(cancelled.as_mut()).is_pending() && poll(declared.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, queue::DeclareOk { message_count: 3, ..Default::default() });
+    run(&mut scene);
+    assert_eq!(ready(declared).unwrap().message_count, 3);
+    assert!(poll(cancelled.as_mut()).is_pending());
+    scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    ready(cancelled).unwrap();
+    assert!(scene.connection.is_open());
+}
+
+/// RabbitMQ's channel crashes, and its connection with it, on a cancel that overtakes its queue's consume-ok.
+#[test]
+fn a_consumer_that_nobody_took_is_cancelled_when_it_has_begun() {
+    let (mut scene, channel) = with_channel();
+    let mut consumed = Box::pin(channel.basic_consume("q").consumer_tag("c").into_future());
+    assert!(poll(consumed.as_mut()).is_pending());
+    drop(consumed);
+    let cancels = |scene: &mut Scene<()>| {
+        let heard = heard(scene).into_iter();
+        heard.filter(|(_, method)| matches!(method, Method::Basic(basic::Method::Cancel(_)))).count()
+    };
+    assert_eq!(cancels(&mut scene), 0);
+    scene.wire.say(1, basic::QosOk {});
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    scene.wire.say(1, basic::QosOk {});
+    assert_eq!(cancels(&mut scene), 1);
+    // What comes meanwhile goes back to its queue.
+    deliver(&mut scene, 1..=1);
+    assert_eq!(heard(&mut scene), [(1, basic::Reject { delivery_tag: 1, requeue: true }.into())]);
+}
+
+/// The same where the program cancels it itself.
+#[test]
+fn a_cancel_waits_for_its_consumer_to_begin() {
+    let (mut scene, channel) = with_channel();
+    let begin = |scene: &mut Scene<()>, tag: &str| {
+        let consuming = channel.basic_consume("q").consumer_tag(tag).on_message(|_, _, _| ());
+        let mut consumed = Box::pin(consuming.into_future());
+        assert!(poll(consumed.as_mut()).is_pending());
+        run(scene);
+        scene.wire.heard();
+        consumed
+    };
+    let consumed = begin(&mut scene, "a");
+    let mut cancelled = pin!(channel.basic_cancel("a").into_future());
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    assert!(poll(cancelled.as_mut()).is_pending() && poll(declared.as_mut()).is_pending());
+    assert!(matches!(heard(&mut scene)[..], [(1, Method::Queue(_))]));
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "a".into() });
+    assert!(matches!(heard(&mut scene)[..], [(1, Method::Basic(basic::Method::Cancel(_)))]));
+    ready(pin!(consumed)).unwrap();
+    scene.wire.say(1, queue::DeclareOk::default());
+    scene.wire.say(1, basic::CancelOk { consumer_tag: "a".into() });
+    run(&mut scene);
+    ready(declared).unwrap();
+    ready(cancelled).unwrap();
+
+    // One that nobody waits for, and one whose channel does not live to see it.
+    let _consumed = begin(&mut scene, "b");
+    channel.basic_cancel("b").send().unwrap();
+    assert_eq!(heard(&mut scene), []);
+    let mut late = pin!(channel.basic_cancel("b").into_future());
+    assert!(poll(late.as_mut()).is_pending());
+    scene.wire.say(1, channel::Close { reply_code: 404, reply_text: "gone".into(), class_id: 0, method_id: 0 });
+    run(&mut scene);
+    assert_eq!(ready(late).unwrap_err().reply_code(), Some(404));
+}
+
+/// PR15: nothing leaks.
+#[test]
+fn a_channel_dropped_with_its_last_request_on_its_way_is_closed_behind_it() {
+    let (mut scene, _channel) = with_channel();
+    let channel = scene.connection.channel().send().unwrap();
+    let mut declared = Box::pin(channel.queue_declare("q").into_future());
+    assert!(poll(declared.as_mut()).is_pending());
+    drop((declared, channel));
+    let closes = |scene: &mut Scene<()>| {
+        let heard = heard(scene).into_iter();
+        heard.filter(|(n, m)| *n == 2 && matches!(m, Method::Channel(channel::Method::Close(_)))).count()
+    };
+    scene.open_channel(2, &mut ()).unwrap();
+    assert_eq!(closes(&mut scene), 0, "its reply is still to come");
+    scene.wire.say(2, queue::DeclareOk::default());
+    assert_eq!(closes(&mut scene), 1);
+    scene.wire.say(2, channel::CloseOk {});
+    run(&mut scene);
+    assert_eq!(scene.connection.channel().send().unwrap().channel_number(), 2);
+}
+
+/// Fault 24: whoever takes from a full stream may wait for something else first.
+#[test]
+fn a_full_stream_stops_no_answer() {
+    let (mut scene, channel) = with_channel();
+    let mut selected = pin!(channel.confirm_select().into_future());
+    assert!(poll(selected.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, confirm::SelectOk {});
+    run(&mut scene);
+    ready(selected).unwrap();
+    let mut consumed = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(4).into_future());
+    assert!(poll(consumed.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    let mut consumer = ready(consumed).unwrap();
+    deliver(&mut scene, 1..=10);
+    deliver(&mut scene, 11..=20);
+    let paused = scene.wire.unread();
+    assert!(paused > 0, "nobody waits: nothing is read");
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    assert!(poll(declared.as_mut()).is_pending());
+    run(&mut scene);
+    scene.wire.say(1, queue::DeclareOk::default());
+    run(&mut scene);
+    ready(declared).unwrap();
+    deliver(&mut scene, 21..=30);
+    assert!(scene.wire.unread() > 0, "it is answered: nothing is read");
+    // From a callback, while the loop is in its turn.
+    let posted = channel.clone();
+    let (told, hear) = std::sync::mpsc::channel();
+    scene.ioloop().post(move |_: &mut ()| {
+        posted.basic_publish("", "q", "body").then(move |_: &mut (), _, outcome| told.send(outcome.unwrap()).unwrap());
+    });
+    scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+    run(&mut scene);
+    assert_eq!(hear.try_recv(), Ok(PublishOutcome::Acked));
+    let seen: Vec<u64> = numbers(&mut consumer);
+    run(&mut scene);
+    assert_eq!([seen, numbers(&mut consumer)].concat(), (1..=30).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
     let (mut scene, channel) = with_channel();

@@ -1,5 +1,5 @@
-//! What pooka's tests need: [`RabbitNode`], a real RabbitMQ of their own, and the [`scripted_peer`], a broker in memory that
-//! says what a real one does not.
+//! What pooka's tests need: [`RabbitNode`], a real RabbitMQ of their own; a [`Proxy`] before it, which is the network that
+//! fails; and the [`scripted_peer`], a broker in memory that says what a real one does not.
 //!
 //! A node has its own name, data folder, epmd and loopback ports, so that any number of them live beside each other and beside
 //! the system's broker. Whatever happens to the process that started it, no process of the node outlives it by more than a
@@ -12,11 +12,13 @@ mod installation;
 mod leash;
 mod lifeline;
 mod ports;
+mod proxy;
 mod rabbit_node;
 pub mod scripted_peer;
 mod shared;
 
 pub use handshake::answers;
 pub use lifeline::Lifeline;
+pub use proxy::{Proxy, Way};
 pub use rabbit_node::RabbitNode;
 pub use shared::broker_url;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::folder::Folder;
 use crate::handshake;
@@ -66,6 +66,22 @@ impl RabbitNode {
         node.await_epmd()?;
         node.boot()?;
         Ok(node)
+    }
+
+    /// Starts a node for so many connections, which need as many open files here and there.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and where `ulimit -Hn` allows less.
+    pub fn start_for(connections: u64) -> io::Result<Self> {
+        let files = connections + FILES;
+        let limit = getrlimit(Resource::Nofile);
+        if limit.current.is_some_and(|current| current < files) {
+            // The node inherits it.
+            setrlimit(Resource::Nofile, Rlimit { current: Some(files), ..limit }).map_err(|error| {
+                io::Error::other(format!("{connections} connections need {files} open files, see ulimit -Hn: {error}"))
+            })?;
+        }
+        Self::start()
     }
 
     /// `amqp://guest:guest@127.0.0.1:PORT/%2F`; it stays the same over [`restart`](Self::restart).
@@ -257,6 +273,8 @@ fn last_lines(text: &str, count: usize) -> String {
 /// What Erlang and RabbitMQ say when a port is taken.
 const CLASHES: [&str; 3] = ["eaddrinuse", "address already in use", "Address already in use"];
 const LOOPBACK_ONLY: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
+/// Open files that are no connections: the node reserves a hundred for itself, and has a few hundred more.
+const FILES: u64 = 1000;
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
