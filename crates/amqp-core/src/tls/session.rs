@@ -1,0 +1,194 @@
+//! The filter: plaintext on the driver's side, ciphertext on the socket's.
+
+use super::{ciphertext::Ciphertext, problem::TlsProblem};
+use std::{
+    fmt,
+    io::{self, ErrorKind, IoSlice, Read, Write},
+};
+
+/// A TLS back end, with neither socket nor buffers for one.
+pub(crate) trait Engine: Send {
+    /// Goes on with the handshake and decrypts, as far as the ciphertext goes; answers of TLS's own are put into it.
+    ///
+    /// `into` is not empty, and an engine that has plaintext gives that before it takes more ciphertext.
+    fn read(&mut self, ciphertext: &mut Ciphertext, into: &mut [u8]) -> Result<Plain, TlsProblem>;
+
+    /// Encrypts some of this, at most about [`BATCH`] octets, and says how many. Not called before the handshake is done.
+    fn write(&mut self, plaintext: &[IoSlice<'_>], ciphertext: &mut Ciphertext) -> Result<usize, TlsProblem>;
+
+    /// Says goodbye.
+    fn close(&mut self, ciphertext: &mut Ciphertext);
+
+    fn is_handshaking(&self) -> bool;
+}
+
+/// What an [`Engine`] has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plain {
+    Octets(usize),
+    /// More ciphertext is needed.
+    Dry,
+    /// The peer has said goodbye (close_notify).
+    Closed,
+}
+
+/// A back end makes one for each connection.
+pub(crate) trait Connector: Send + Sync {
+    /// Begins the handshake. The peer's certificate has to be for `server_name`, a host name or an IP address.
+    fn connect(&self, server_name: &str, ciphertext: &mut Ciphertext) -> Result<Box<dyn Engine>, TlsProblem>;
+}
+
+/// One connection's TLS. The first problem is final, and comes up at every further read.
+pub(crate) struct Session {
+    engine: Box<dyn Engine>,
+    ciphertext: Ciphertext,
+    greeted: bool,
+    problem: Option<TlsProblem>,
+}
+
+/// Plaintext that is encrypted before the socket has to take it.
+pub(crate) const BATCH: usize = 64 * 1024;
+
+/// Answers of TLS's own that a peer may make us keep by asking and never reading.
+const UNREAD_ANSWERS: usize = 4 * BATCH;
+
+impl Session {
+    pub(crate) fn new(connector: &dyn Connector, server_name: &str) -> Result<Self, TlsProblem> {
+        let mut ciphertext = Ciphertext::default();
+        let engine = connector.connect(server_name, &mut ciphertext)?;
+        Ok(Self { engine, ciphertext, greeted: false, problem: None })
+    }
+
+    /// Plaintext, from the socket only if nothing is here: so a caller reads until this would block.
+    ///
+    /// Nothing means that the peer has said goodbye; a stream that ends without it is an error.
+    pub(crate) fn read(&mut self, socket: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.decrypt(into)? {
+                Plain::Octets(n) => return Ok(n),
+                Plain::Closed => return Ok(0),
+                Plain::Dry => {}
+            }
+            match socket.read(self.ciphertext.incoming.space()) {
+                Ok(0) => return Err(self.cut_off()),
+                Ok(n) => self.received(n)?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() != ErrorKind::WouldBlock && self.is_handshaking() => {
+                    return Err(self.fail(TlsProblem::Interrupted(error.into())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// As much as there is and fits.
+    fn decrypt(&mut self, into: &mut [u8]) -> io::Result<Plain> {
+        if let Some(problem) = &self.problem {
+            return Err(problem.clone().into());
+        }
+        let mut n = 0;
+        while let Some(rest) = into.get_mut(n..).filter(|rest| !rest.is_empty()) {
+            match self.engine.read(&mut self.ciphertext, rest) {
+                Ok(Plain::Octets(more)) => n += more,
+                Ok(end) if n == 0 => return Ok(end),
+                Ok(_) => break,
+                Err(problem) => {
+                    let error = self.fail(problem);
+                    if n == 0 {
+                        return Err(error);
+                    }
+                    break;
+                }
+            }
+        }
+        if self.unwritten() > UNREAD_ANSWERS {
+            return Err(self.fail(TlsProblem::Other("the peer asks without end and does not read".into())));
+        }
+        Ok(Plain::Octets(n))
+    }
+
+    fn received(&mut self, n: usize) -> io::Result<()> {
+        self.ciphertext.incoming.filled(n);
+        let first = self.ciphertext.incoming.unread().first();
+        if !std::mem::replace(&mut self.greeted, true) && !first.is_some_and(|first| BEGINNINGS.contains(first)) {
+            return Err(self.fail(TlsProblem::NotTls));
+        }
+        Ok(())
+    }
+
+    fn cut_off(&mut self) -> io::Error {
+        if self.is_handshaking() {
+            return self.fail(TlsProblem::HungUp);
+        }
+        io::Error::new(ErrorKind::UnexpectedEof, "the peer closed it without a word, not even TLS's close_notify")
+    }
+
+    fn fail(&mut self, problem: TlsProblem) -> io::Error {
+        self.problem.get_or_insert(problem).clone().into()
+    }
+
+    /// Encrypts some of it, when the socket has taken everything from before.
+    pub(crate) fn write(&mut self, socket: &mut impl Write, plaintext: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.flush(socket)? || self.is_handshaking() || self.problem.is_some() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let n = match self.engine.write(plaintext, &mut self.ciphertext) {
+            Ok(n) => n,
+            Err(problem) => return Err(self.fail(problem)),
+        };
+        self.flush(socket)?;
+        // A back end may have to hear something first.
+        if n == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(n) }
+    }
+
+    /// Writes what is encrypted. False: the socket does not take it all.
+    pub(crate) fn flush(&mut self, socket: &mut impl Write) -> io::Result<bool> {
+        while self.unwritten() > 0 {
+            match socket.write(self.ciphertext.outgoing()) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(n) => self.ciphertext.wrote(n),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Says goodbye, if the socket takes it at once.
+    pub(crate) fn close(&mut self, socket: &mut impl Write) {
+        if self.problem.is_none() && !self.is_handshaking() {
+            self.engine.close(&mut self.ciphertext);
+        }
+        // Whoever closes has no use for an error.
+        let _ = self.flush(socket);
+    }
+
+    /// Octets of ciphertext that the socket did not take.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.ciphertext.outgoing().len()
+    }
+
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.engine.is_handshaking()
+    }
+
+    /// Whether there is something to give back.
+    pub(crate) fn is_grown(&self) -> bool {
+        self.ciphertext.is_grown()
+    }
+
+    /// Gives back what empty buffers hold.
+    pub(crate) fn shrink(&mut self) {
+        self.ciphertext.shrink();
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("problem", &self.problem).finish_non_exhaustive()
+    }
+}
+
+/// The types of the records that a server may begin with: an alert and the handshake [RFC 8446 §5.1].
+const BEGINNINGS: [u8; 2] = [0x15, 0x16];
