@@ -258,6 +258,11 @@ impl Wire {
         self.0.borrow_mut().ended = true;
     }
 
+    /// What the peer's TLS has to say of the client: "goodbye" behind its close_notify, else the alert that it sent.
+    pub fn complaint(&self) -> Option<String> {
+        self.0.borrow_mut().tls.as_mut()?.complaint()
+    }
+
     /// From now on reads give no more than this.
     pub fn cut(&self, cut: Cut) {
         self.0.borrow_mut().cut = cut;

@@ -51,22 +51,30 @@ pub(crate) fn secrecy() -> Option<Secrecy> {
 
 /// The peer's side of TLS.
 #[derive(Debug)]
-pub(crate) struct FarEnd(ServerConnection);
+pub(crate) struct FarEnd {
+    server: ServerConnection,
+    /// What was wrong with what the client sent.
+    trouble: Option<rustls::Error>,
+}
 
 impl FarEnd {
     pub(crate) fn new(server: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
         let mut server = ServerConnection::new(server)?;
         server.set_buffer_limit(None);
-        Ok(Self(server))
+        Ok(Self { server, trouble: None })
     }
 
     /// The client has sent this; its plaintext is put into `heard`, and what TLS answers into `to_client`.
     pub(crate) fn hear(&mut self, mut ciphertext: &[u8], heard: &mut Vec<u8>, to_client: &mut VecDeque<u8>) {
         while !ciphertext.is_empty() {
-            let is_fine = self.0.read_tls(&mut ciphertext).is_ok() && self.0.process_new_packets().is_ok();
+            if self.server.read_tls(&mut ciphertext).is_err() {
+                break;
+            }
+            let processed = self.server.process_new_packets();
             // "Would block" is its end.
-            let _ = self.0.reader().read_to_end(heard);
-            if !is_fine {
+            let _ = self.server.reader().read_to_end(heard);
+            if let Err(trouble) = processed {
+                self.trouble = Some(trouble);
                 break;
             }
         }
@@ -75,17 +83,23 @@ impl FarEnd {
 
     /// The peer says this, as soon as the handshake is over.
     pub(crate) fn say(&mut self, plaintext: &[u8], to_client: &mut VecDeque<u8>) {
-        let said = self.0.writer().write_all(plaintext);
+        let said = self.server.writer().write_all(plaintext);
         debug_assert!(said.is_ok(), "the buffer has no limit");
         self.send(to_client);
     }
 
+    /// The alert that the client has sent, its goodbye also; or what else was wrong.
+    pub(crate) fn complaint(&mut self) -> Option<String> {
+        let goodbye = matches!(self.server.reader().read(&mut [0]), Ok(0)).then(|| "goodbye".into());
+        self.trouble.as_ref().map(ToString::to_string).or(goodbye)
+    }
+
     pub(crate) fn close(&mut self, to_client: &mut VecDeque<u8>) {
-        self.0.send_close_notify();
+        self.server.send_close_notify();
         self.send(to_client);
     }
 
     fn send(&mut self, to_client: &mut VecDeque<u8>) {
-        while self.0.wants_write() && self.0.write_tls(to_client).is_ok() {}
+        while self.server.wants_write() && self.server.write_tls(to_client).is_ok() {}
     }
 }

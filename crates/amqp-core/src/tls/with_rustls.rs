@@ -134,7 +134,8 @@ fn problem(error: &Error, server_name: &str) -> TlsProblem {
         other => return TlsProblem::Other(other.to_string().into()),
     };
     match refused {
-        CertificateError::UnknownIssuer => TlsProblem::UnknownIssuer,
+        // A bad signature is that of another authority with the same name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsProblem::UnknownIssuer,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsProblem::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsProblem::NotYetValid,
         CertificateError::NotValidForName => {

@@ -43,6 +43,13 @@ fn run(command: Vec<OsString>) -> io::Result<u8> {
 
 fn run_command(command: &mut Command, node: &RabbitNode, mut signals: Signals) -> io::Result<u8> {
     Lifeline::hold()?.give_to(command);
+    // What `cargo run` says of this package makes build scripts below it run again.
+    for variable in env::vars_os().map(|(name, _)| name) {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&variable);
+        }
+    }
     let mut child = command.env("AMQP_URL", node.url()).env("AMQPS_URL", node.tls_url()).spawn().map_err(|error| {
         let program = command.get_program().to_string_lossy();
         io::Error::new(error.kind(), format!("cannot run {program}: {error}"))
