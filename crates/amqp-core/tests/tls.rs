@@ -181,8 +181,6 @@ fn a_large_message_leaves_in_batches_and_in_order(backend: TlsBackend) {
     scene.open_channel(1, &mut log).unwrap();
     channel.confirm_delivery(|_, _, _| ()).send().unwrap();
     scene.run(&mut log).unwrap();
-    scene.wire.say(1, amqp_core::spec::confirm::SelectOk {});
-    scene.run(&mut log).unwrap();
     scene.wire.heard();
     scene.wire.room(Some(0));
     let body: Vec<u8> = (0..SIZE).map(|n| (n * 31 % 251) as u8).collect();
@@ -244,13 +242,15 @@ fn a_closed_connection_has_said_goodbye(backend: TlsBackend) {
 
 /// The alert goes out although the handshake has failed.
 fn the_broker_hears_which_certificate_is_refused(backend: TlsBackend) {
-    let mut secrecy = Secrecy::new(backend).unwrap();
-    let stranger = Authority::new().unwrap();
-    secrecy.options = TlsOptions::new().backend(backend).ca_pem(stranger.certificate());
-    let (scene, error) = refusal(secrecy);
-    assert_eq!(error, format!("TLS with localhost:5672 failed: {}", TlsProblem::UnknownIssuer));
-    let complaint = scene.wire.complaint();
-    assert!(complaint.as_deref().is_some_and(|alert| alert.ends_with("UnknownCA")), "{complaint:?}");
+    let authority = Authority::named("rabbit").unwrap();
+    let server = authority.server(&["localhost"]).unwrap().server_config(None, rustls::ALL_VERSIONS).unwrap();
+    for stranger in ["hare", "rabbit"] {
+        let options = TlsOptions::new().ca_pem(Authority::named(stranger).unwrap().certificate());
+        let (scene, error) = refusal(with(backend, options, server.clone()));
+        assert_eq!(error, format!("TLS with localhost:5672 failed: {}", TlsProblem::UnknownIssuer));
+        let complaint = scene.wire.complaint();
+        assert!(complaint.as_deref().is_some_and(|alert| alert.contains("received fatal alert")), "{complaint:?}");
+    }
 }
 
 fn a_certificate_is_for_a_name_and_a_time(backend: TlsBackend) {
@@ -319,23 +319,37 @@ fn a_client_certificate_is_presented(backend: TlsBackend) {
     assert!(log[0].contains("the peer refused with the alert") && log[0].contains("our certificate"), "{log:?}");
 }
 
+/// For a peer that is a wire and nothing behind it.
+fn unanswered(backend: TlsBackend) -> ConnectionParameters {
+    ConnectionParameters::builder().tls(TlsOptions::new().backend(backend)).port(5672).build().unwrap()
+}
+
+/// The error behind these words of such a peer, which then hangs up.
+fn refusal_behind(words: &[u8], backend: TlsBackend) -> Error {
+    let on_open = |log: &mut Vec<Error>, _: &_, opened: Result<()>| log.push(opened.unwrap_err());
+    let mut scene = Scene::new(unanswered(backend), on_open);
+    let mut log = vec![];
+    scene.wire.raw_octets(words);
+    scene.wire.cut_off();
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    assert_eq!(log.len(), 1, "{log:?}");
+    log.remove(0)
+}
+
 fn a_peer_without_tls_is_told_as_such(backend: TlsBackend) {
     for words in [&b"AMQP\0\0\x09\x01"[..], b"HTTP/1.1 400 Bad Request\r\n", b"\0"] {
-        let (mut scene, mut log) = scene(Secrecy::new(backend).unwrap());
-        scene.wire.raw_octets(words);
-        scene.wire.cut_off();
-        assert_eq!(scene.turn(&mut log), Ok(true));
-        assert_eq!(log, [format!("TLS with localhost:5672 failed: {}", TlsProblem::NotTls)]);
+        let problem = TlsProblem::NotTls;
+        assert_eq!(refusal_behind(words, backend), Error::Tls { endpoint: "localhost:5672".into(), problem });
     }
 }
 
 /// Faults 13: also if it says something again and again.
 fn a_peer_that_stalls_in_the_handshake_is_over_at_its_deadline(backend: TlsBackend) {
-    secure_everything(Secrecy::new(backend).unwrap());
-    let mut scene = Scene::new(ConnectionParameters::default(), |log: &mut Vec<Error>, _, opened: Result<()>| {
+    let mut scene = Scene::new(unanswered(backend), |log: &mut Vec<Error>, _, opened: Result<()>| {
         log.push(opened.unwrap_err());
     });
     let mut log = vec![];
+    scene.run(&mut log).unwrap();
     // The beginning of a record that would be a ServerHello.
     scene.wire.raw_octets(&[0x16, 3, 3, 0x0F, 0xFF, 2, 0, 0x0F, 0xFB]);
     for _ in 0..14 {
@@ -351,11 +365,8 @@ fn a_peer_that_stalls_in_the_handshake_is_over_at_its_deadline(backend: TlsBacke
 
 fn a_peer_that_hangs_up_in_the_handshake_is_told_as_such(backend: TlsBackend) {
     for words in [&b""[..], &[0x16, 3, 3, 0, 50]] {
-        let (mut scene, mut log) = scene(Secrecy::new(backend).unwrap());
-        scene.wire.raw_octets(words);
-        scene.wire.cut_off();
-        assert_eq!(scene.turn(&mut log), Ok(true));
-        assert_eq!(log, [format!("TLS with localhost:5672 failed: {}", TlsProblem::HungUp)]);
+        let problem = TlsProblem::HungUp;
+        assert_eq!(refusal_behind(words, backend), Error::Tls { endpoint: "localhost:5672".into(), problem });
     }
 }
 

@@ -10,7 +10,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io,
+    sync::Arc,
+};
 
 /// A certificate authority of a test's own, whom nobody else trusts.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -25,10 +30,15 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// One more.
+    /// One more, with a name of its own.
     pub fn new() -> io::Result<Self> {
+        Self::named(&format!("pooka's test authority {:x}", RandomState::new().hash_one(())))
+    }
+
+    /// One more, with a name that another may have too.
+    pub fn named(common_name: &str) -> io::Result<Self> {
         let mut params = CertificateParams::default();
-        params.distinguished_name = name("pooka's test authority");
+        params.distinguished_name = name(common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2045, 1, 1));

@@ -81,6 +81,7 @@ fn hint(alert: &str) -> &'static str {
             " - it may want a client certificate (client_certificate_files; certfile and keyfile in a URL)"
         }
         "unknown ca"
+        | "decrypt error"
         | "bad certificate"
         | "certificate unknown"
         | "unsupported certificate"
