@@ -189,6 +189,7 @@ fn a_large_message_leaves_in_batches_and_in_order(backend: TlsBackend) {
     scene.run(&mut log).unwrap();
     let overhead = scene.connection.outbound_len() - plain;
     assert!(overhead > 0 && overhead < 1024, "{overhead}");
+    assert!(scene.wire.asks_for_room());
     let mut octets = vec![];
     while scene.connection.outbound_len() > 0 {
         scene.wire.room(Some(100_001));
@@ -201,6 +202,7 @@ fn a_large_message_leaves_in_batches_and_in_order(backend: TlsBackend) {
         _ => None,
     });
     assert!(parts.flatten().eq(body));
+    assert!(!scene.wire.asks_for_room());
     scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
     scene.run(&mut log).unwrap();
     assert_eq!(log, [format!("{:?}", Ok::<_, Error>(PublishOutcome::Acked))]);
@@ -357,6 +359,7 @@ fn a_peer_that_stalls_in_the_handshake_is_over_at_its_deadline(backend: TlsBacke
         scene.wire.raw_octets(&[0]);
     }
     assert_eq!(log, []);
+    assert!(!scene.wire.asks_for_room(), "which there is all the time, and it would never sleep");
     scene.advance(Duration::from_secs(1), &mut log).unwrap();
     let what = "the TLS handshake with localhost:5672".into();
     assert_eq!(log, [Error::Timeout { stage: Stage::Tls, what, after: Duration::from_secs(15) }]);

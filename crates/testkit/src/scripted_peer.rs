@@ -46,6 +46,8 @@ struct Stream {
     discards: bool,
     /// The client wants to know when it can read.
     watched: bool,
+    /// The client wants to know when it can write.
+    asks_for_room: bool,
     /// The client has been told that it is connected.
     told: bool,
     token: Option<Token>,
@@ -278,6 +280,11 @@ impl Wire {
         self.0.borrow_mut().discards = true;
     }
 
+    /// Whether the client waits until it can write again.
+    pub fn asks_for_room(&self) -> bool {
+        self.0.borrow().asks_for_room
+    }
+
     /// Octets that the client has not read yet.
     pub fn unread(&self) -> usize {
         self.0.borrow().to_client.len()
@@ -379,7 +386,8 @@ impl Network for Memory {
     }
 
     fn watch(&mut self, socket: &Wire, _: Token, interest: Interest) -> io::Result<()> {
-        socket.0.borrow_mut().watched = interest.readable;
+        let mut stream = socket.0.borrow_mut();
+        (stream.watched, stream.asks_for_room) = (interest.readable, interest.writable);
         Ok(())
     }
 

@@ -192,3 +192,80 @@ impl fmt::Debug for Session {
 
 /// The types of the records that a server may begin with: an alert and the handshake [RFC 8446 §5.1].
 const BEGINNINGS: [u8; 2] = [0x15, 0x16];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Is always up, encrypts nothing, and answers every octet with a kibibyte.
+    struct Talkative;
+
+    impl Engine for Talkative {
+        fn read(&mut self, ciphertext: &mut Ciphertext, into: &mut [u8]) -> Result<Plain, TlsProblem> {
+            match ciphertext.read(into) {
+                Ok(n) => {
+                    (0..n).for_each(|_| drop(ciphertext.write_all(&[0; 1024])));
+                    Ok(Plain::Octets(n))
+                }
+                Err(_) => Ok(Plain::Dry),
+            }
+        }
+
+        fn write(&mut self, plaintext: &[IoSlice<'_>], _: &mut Ciphertext) -> Result<usize, TlsProblem> {
+            Ok(plaintext.iter().map(|piece| piece.len()).sum())
+        }
+
+        fn close(&mut self, _: &mut Ciphertext) {}
+
+        fn is_handshaking(&self) -> bool {
+            false
+        }
+    }
+
+    /// A socket that takes nothing.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn session() -> Session {
+        Session { engine: Box::new(Talkative), ciphertext: Ciphertext::default(), greeted: false, problem: None }
+    }
+
+    /// What is not read would have to be kept.
+    #[test]
+    fn a_peer_that_asks_without_end_is_given_up() {
+        let (mut session, mut into) = (session(), [0; 8]);
+        let mut socket = io::repeat(BEGINNINGS[0]);
+        let mut reads = 0;
+        let error = loop {
+            match session.read(&mut socket, &mut into) {
+                Ok(_) => reads += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains("asks without end"), "{error}");
+        assert_eq!(reads, UNREAD_ANSWERS / 1024 / into.len());
+        let again = session.read(&mut socket, &mut into).unwrap_err();
+        assert_eq!(again.to_string(), error.to_string(), "the first problem is final");
+    }
+
+    #[test]
+    fn nothing_more_is_encrypted_than_the_socket_takes() {
+        let mut session = session();
+        let mut into = [0; 1];
+        assert_eq!(session.read(&mut &[0x16][..], &mut into).unwrap(), 1);
+        let blocked = session.write(&mut Full, &[IoSlice::new(b"x")]).unwrap_err();
+        assert_eq!((blocked.kind(), session.unwritten()), (ErrorKind::WouldBlock, 1024));
+        let mut socket = vec![];
+        assert_eq!(session.write(&mut socket, &[IoSlice::new(b"x")]).unwrap(), 1);
+        assert_eq!(socket.len(), 1024);
+    }
+}
