@@ -387,13 +387,12 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         let mut more = false;
         if let Stage::Up { stream, .. } = &mut self.stage {
             self.driver.process(now, state)?;
-            let held_back = N::EDGE_TRIGGERED || stream.may_hold_back();
             for read in 1..=READS {
                 // What was readable stays so while a full stream pauses the reading.
                 if !self.driver.reads() || !std::mem::take(&mut self.readable) {
                     break;
                 }
-                let filled = fill(&mut self.driver, stream, held_back, now);
+                let filled = fill(&mut self.driver, stream, N::EDGE_TRIGGERED, now);
                 if let Err(raised) = self.driver.process(now, state) {
                     self.readable = true;
                     return Err(raised);

@@ -18,13 +18,18 @@ pub(crate) enum Filled {
 }
 
 /// Reads once.
-pub(crate) fn fill<S: 'static>(driver: &mut Driver<S>, stream: &mut impl Read, edge: bool, now: Instant) -> Filled {
+pub(crate) fn fill<S: 'static>(
+    driver: &mut Driver<S>,
+    stream: &mut Stream<impl Read + Write>,
+    edge: bool,
+    now: Instant,
+) -> Filled {
     loop {
         return match stream.read(driver.inbox.space()) {
             Ok(0) => Filled::End(None),
             Ok(n) => {
                 driver.received(n, now);
-                if edge || driver.inbox.is_full() { Filled::More } else { Filled::Empty }
+                if edge || driver.inbox.is_full() || stream.holds_back() { Filled::More } else { Filled::Empty }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) if error.kind() == ErrorKind::WouldBlock => Filled::Empty,

@@ -32,9 +32,10 @@ impl<T: Read + Write> Stream<T> {
         matches!(self, Self::Tls(_, session) if session.is_handshaking())
     }
 
-    /// Whether octets that were read from the socket may wait here, of which no poller knows.
-    pub(crate) fn may_hold_back(&self) -> bool {
-        matches!(self, Self::Tls(..))
+    /// Whether something waits here that no poller knows of, although the last read has not filled its buffer.
+    #[inline]
+    pub(crate) fn holds_back(&self) -> bool {
+        matches!(self, Self::Tls(_, session) if session.holds_back())
     }
 
     /// Octets that wait here because the socket did not take them. `None`: whatever waits, waits elsewhere.

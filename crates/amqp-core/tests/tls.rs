@@ -40,6 +40,7 @@ both! {
     tls_1_2_is_spoken_too
     what_comes_with_the_handshake_is_read_in_the_same_turn
     what_is_held_back_counts_as_readable
+    an_end_right_behind_the_last_frame_is_heard
     a_full_stream_leaves_what_is_held_back_until_there_is_room
     a_large_message_leaves_in_batches_and_in_order
     a_stream_that_is_cut_off_is_an_error
@@ -135,6 +136,22 @@ fn what_is_held_back_counts_as_readable(backend: TlsBackend) {
     }
     scene.run(&mut log).unwrap();
     assert_eq!((scene.wire.unread(), log.len() as u64), (0, ALL));
+}
+
+/// The same for an end that is in the octets, with a socket that stays open: a goodbye, or something that is no TLS.
+fn an_end_right_behind_the_last_frame_is_heard(backend: TlsBackend) {
+    let ends: [fn(&Scene<Log>); 2] = [
+        |scene| scene.wire.say_goodbye(),
+        |scene| scene.wire.raw_octets(&[0x17, 3, 3, 0, 30, 0, 0, 0, 0, 0].repeat(4)),
+    ];
+    for (end, told) in ends.into_iter().zip(["was lost", "TLS with localhost:5672 failed"]) {
+        let (mut scene, mut log) = open(backend);
+        scene.connection.add_on_connection_blocked_callback(|log: &mut Log, _, _| log.push("blocked".into()));
+        scene.wire.say(0, connection::Blocked { reason: "low on memory".into() });
+        end(&scene);
+        scene.run(&mut log).unwrap();
+        assert!(log.len() == 2 && log[0] == "blocked" && log[1].contains(told), "{log:?}");
+    }
 }
 
 fn deliver<S>(scene: &Scene<S>, delivery_tag: u64) {

@@ -255,6 +255,14 @@ impl Wire {
         *ended = true;
     }
 
+    /// The peer says the goodbye of TLS, and stays.
+    pub fn say_goodbye(&self) {
+        let Stream { tls, to_client, .. } = &mut *self.0.borrow_mut();
+        if let Some(tls) = tls {
+            tls.close(to_client);
+        }
+    }
+
     /// The stream ends behind what the peer has said, without a goodbye.
     pub fn cut_off(&self) {
         self.0.borrow_mut().ended = true;

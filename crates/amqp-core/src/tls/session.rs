@@ -44,6 +44,8 @@ pub(crate) struct Session {
     ciphertext: Ciphertext,
     greeted: bool,
     problem: Option<TlsProblem>,
+    /// The end came right behind plaintext, which is told first.
+    ends: bool,
 }
 
 /// Plaintext that is encrypted before the socket has to take it.
@@ -56,7 +58,7 @@ impl Session {
     pub(crate) fn new(connector: &dyn Connector, server_name: &str) -> Result<Self, TlsProblem> {
         let mut ciphertext = Ciphertext::default();
         let engine = connector.connect(server_name, &mut ciphertext)?;
-        Ok(Self { engine, ciphertext, greeted: false, problem: None })
+        Ok(Self { engine, ciphertext, greeted: false, problem: None, ends: false })
     }
 
     /// Plaintext, from the socket only if nothing is here: so a caller reads until this would block.
@@ -86,17 +88,22 @@ impl Session {
         if let Some(problem) = &self.problem {
             return Err(problem.clone().into());
         }
+        self.ends = false;
         let mut n = 0;
         while let Some(rest) = into.get_mut(n..).filter(|rest| !rest.is_empty()) {
             match self.engine.read(&mut self.ciphertext, rest) {
                 Ok(Plain::Octets(more)) => n += more,
                 Ok(end) if n == 0 => return Ok(end),
-                Ok(_) => break,
+                Ok(end) => {
+                    self.ends = end == Plain::Closed;
+                    break;
+                }
                 Err(problem) => {
                     let error = self.fail(problem);
                     if n == 0 {
                         return Err(error);
                     }
+                    self.ends = true;
                     break;
                 }
             }
@@ -125,6 +132,12 @@ impl Session {
 
     fn fail(&mut self, problem: TlsProblem) -> io::Error {
         self.problem.get_or_insert(problem).clone().into()
+    }
+
+    /// Whether the next read gives something that the socket does not have. It would also if the last one has filled its
+    /// buffer; everything else has been decrypted.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.ends
     }
 
     /// Encrypts some of it, when the socket has taken everything from before.
@@ -236,7 +249,13 @@ mod tests {
     }
 
     fn session() -> Session {
-        Session { engine: Box::new(Talkative), ciphertext: Ciphertext::default(), greeted: false, problem: None }
+        Session {
+            engine: Box::new(Talkative),
+            ciphertext: Ciphertext::default(),
+            greeted: false,
+            problem: None,
+            ends: false,
+        }
     }
 
     /// What is not read would have to be kept.

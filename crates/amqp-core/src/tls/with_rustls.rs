@@ -71,13 +71,15 @@ impl Connector for Rustls {
         let mut connection =
             ClientConnection::new(self.0.clone(), name).map_err(|error| problem(&error, server_name))?;
         send(&mut connection, ciphertext);
-        Ok(Box::new(Client { connection, server_name: server_name.into() }))
+        Ok(Box::new(Client { connection, server_name: server_name.into(), problem: None }))
     }
 }
 
 struct Client {
     connection: ClientConnection,
     server_name: Arc<str>,
+    /// It came behind plaintext that is given first.
+    problem: Option<TlsProblem>,
 }
 
 impl Engine for Client {
@@ -90,6 +92,9 @@ impl Engine for Client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(TlsProblem::Other(error.to_string().into())),
             }
+            if let Some(problem) = self.problem.take() {
+                return Err(problem);
+            }
             match self.connection.read_tls(ciphertext) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Plain::Dry),
@@ -98,7 +103,7 @@ impl Engine for Client {
             let processed = self.connection.process_new_packets();
             // Answers, and the alert where it failed.
             send(&mut self.connection, ciphertext);
-            processed.map_err(|error| problem(&error, &self.server_name))?;
+            self.problem = processed.err().map(|error| problem(&error, &self.server_name));
         }
     }
 
