@@ -384,7 +384,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         bell: &Arc<Bell<S>>,
     ) -> Result<bool, Raised> {
         self.dial(network, tokens, id, now, bell);
-        let mut more = false;
+        let (mut more, mut fruitless) = (false, false);
         if let Stage::Up { stream, .. } = &mut self.stage {
             self.driver.process(now, state)?;
             for read in 1..=READS {
@@ -399,6 +399,10 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
                 }
                 match filled {
                     Filled::Empty => break,
+                    Filled::Fruitless => {
+                        (fruitless, self.readable) = (true, true);
+                        break;
+                    }
                     Filled::More => {
                         more = read == READS;
                         self.readable = true;
@@ -422,7 +426,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         }
         self.driver.process(now, state)?;
         more |= !self.flush(network, now);
-        Ok(more)
+        Ok(more || fruitless)
     }
 
     /// Writes all that the socket takes. False: the driver has something to do because of it.

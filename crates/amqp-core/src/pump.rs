@@ -13,6 +13,8 @@ pub(crate) enum Filled {
     Empty,
     /// There may be more, which an edge-triggered poller will not say again.
     More,
+    /// There may be more, and what there was meant nothing: that is silence, too.
+    Fruitless,
     /// The stream has ended.
     End(Option<io::Error>),
 }
@@ -32,6 +34,7 @@ pub(crate) fn fill<S: 'static>(
                 if edge || driver.inbox.is_full() || stream.holds_back() { Filled::More } else { Filled::Empty }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && stream.holds_back() => Filled::Fruitless,
             Err(error) if error.kind() == ErrorKind::WouldBlock => Filled::Empty,
             Err(error) => Filled::End(Some(error)),
         };

@@ -44,12 +44,15 @@ pub(crate) struct Session {
     ciphertext: Ciphertext,
     greeted: bool,
     problem: Option<TlsProblem>,
-    /// The end came right behind plaintext, which is told first.
-    ends: bool,
+    /// The next read has something to say, whatever the socket has.
+    holds_back: bool,
 }
 
 /// Plaintext that is encrypted before the socket has to take it.
 pub(crate) const BATCH: usize = 64 * 1024;
+
+/// Reads of the socket in a row that bring no plaintext, before others have their turn.
+const FRUITLESS: usize = 16;
 
 /// Answers of TLS's own that a peer may make us keep by asking and never reading.
 const UNREAD_ANSWERS: usize = 4 * BATCH;
@@ -58,14 +61,14 @@ impl Session {
     pub(crate) fn new(connector: &dyn Connector, server_name: &str) -> Result<Self, TlsProblem> {
         let mut ciphertext = Ciphertext::default();
         let engine = connector.connect(server_name, &mut ciphertext)?;
-        Ok(Self { engine, ciphertext, greeted: false, problem: None, ends: false })
+        Ok(Self { engine, ciphertext, greeted: false, problem: None, holds_back: false })
     }
 
     /// Plaintext, from the socket only if nothing is here: so a caller reads until this would block.
     ///
     /// Nothing means that the peer has said goodbye; a stream that ends without it is an error.
     pub(crate) fn read(&mut self, socket: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
-        loop {
+        for _ in 0..FRUITLESS {
             match self.decrypt(into)? {
                 Plain::Octets(n) => return Ok(n),
                 Plain::Closed => return Ok(0),
@@ -81,6 +84,8 @@ impl Session {
                 Err(error) => return Err(error),
             }
         }
+        self.holds_back = true;
+        Err(ErrorKind::WouldBlock.into())
     }
 
     /// As much as there is and fits.
@@ -88,14 +93,14 @@ impl Session {
         if let Some(problem) = &self.problem {
             return Err(problem.clone().into());
         }
-        self.ends = false;
+        self.holds_back = false;
         let mut n = 0;
         while let Some(rest) = into.get_mut(n..).filter(|rest| !rest.is_empty()) {
             match self.engine.read(&mut self.ciphertext, rest) {
                 Ok(Plain::Octets(more)) => n += more,
                 Ok(end) if n == 0 => return Ok(end),
                 Ok(end) => {
-                    self.ends = end == Plain::Closed;
+                    self.holds_back = end == Plain::Closed;
                     break;
                 }
                 Err(problem) => {
@@ -103,7 +108,7 @@ impl Session {
                     if n == 0 {
                         return Err(error);
                     }
-                    self.ends = true;
+                    self.holds_back = true;
                     break;
                 }
             }
@@ -134,10 +139,10 @@ impl Session {
         self.problem.get_or_insert(problem).clone().into()
     }
 
-    /// Whether the next read gives something that the socket does not have. It would also if the last one has filled its
-    /// buffer; everything else has been decrypted.
+    /// Whether the next read has something to say, whatever the socket has: an end that came right behind plaintext. A read
+    /// that would block says by it that it has seen a lot, and no plaintext. What did not fit into a buffer is not meant.
     pub(crate) fn holds_back(&self) -> bool {
-        self.ends
+        self.holds_back
     }
 
     /// Encrypts some of it, when the socket has taken everything from before.
@@ -235,8 +240,14 @@ mod tests {
         }
     }
 
-    /// A socket that takes nothing.
+    /// A socket that takes nothing and gives nothing.
     struct Full;
+
+    impl Read for Full {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+    }
 
     impl Write for Full {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -254,7 +265,7 @@ mod tests {
             ciphertext: Ciphertext::default(),
             greeted: false,
             problem: None,
-            ends: false,
+            holds_back: false,
         }
     }
 
@@ -274,6 +285,36 @@ mod tests {
         assert_eq!(reads, UNREAD_ANSWERS / 1024 / into.len());
         let again = session.read(&mut socket, &mut into).unwrap_err();
         assert_eq!(again.to_string(), error.to_string(), "the first problem is final");
+    }
+
+    /// Understands everything, and it means nothing.
+    struct Deaf;
+
+    impl Engine for Deaf {
+        fn read(&mut self, ciphertext: &mut Ciphertext, _: &mut [u8]) -> Result<Plain, TlsProblem> {
+            let n = ciphertext.incoming.unread().len();
+            ciphertext.incoming.take(n);
+            Ok(Plain::Dry)
+        }
+
+        fn write(&mut self, _: &[IoSlice<'_>], _: &mut Ciphertext) -> Result<usize, TlsProblem> {
+            Ok(0)
+        }
+
+        fn close(&mut self, _: &mut Ciphertext) {}
+
+        fn is_handshaking(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_at_length_does_not_keep_the_loop() {
+        let mut session = Session { engine: Box::new(Deaf), ..session() };
+        let blocked = session.read(&mut io::repeat(BEGINNINGS[0]), &mut [0]).unwrap_err();
+        assert!(blocked.kind() == ErrorKind::WouldBlock && session.holds_back());
+        let blocked = session.read(&mut Full, &mut [0]).unwrap_err();
+        assert!(blocked.kind() == ErrorKind::WouldBlock && !session.holds_back());
     }
 
     #[test]
