@@ -5,7 +5,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
@@ -14,7 +14,9 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     io,
+    net::{Ipv4Addr, TcpStream},
     sync::Arc,
+    time::Duration,
 };
 
 /// A certificate authority of a test's own, whom nobody else trusts.
@@ -66,6 +68,30 @@ impl Authority {
         self.issue(&[], common_name, ExtendedKeyUsagePurpose::ClientAuth, 2044)
     }
 
+    /// Shakes hands with a server of this authority's on a port of 127.0.0.1; an error if somebody else is there.
+    pub(crate) fn is_served_at(&self, port: u16) -> io::Result<()> {
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(self.roots()?)
+            .with_no_client_auth();
+        let name = Ipv4Addr::LOCALHOST.into();
+        let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        socket.set_read_timeout(Some(SILENCE))?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        Ok(())
+    }
+
+    fn roots(&self) -> io::Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).map_err(io::Error::other)?;
+        Ok(roots)
+    }
+
     fn issue(
         &self,
         names: &[&str],
@@ -100,9 +126,8 @@ impl Issued {
         let builder = match clients {
             None => builder.with_no_client_auth(),
             Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(authority.0.der().clone()).map_err(io::Error::other)?;
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                let roots = Arc::new(authority.roots()?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
                 builder.with_client_cert_verifier(verifier.map_err(io::Error::other)?)
             }
         };
@@ -117,6 +142,9 @@ fn name(common_name: &str) -> DistinguishedName {
     name.push(DnType::CommonName, common_name);
     name
 }
+
+/// A peer that is silent for so long is not there.
+const SILENCE: Duration = Duration::from_secs(10);
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -200,12 +200,19 @@ impl RabbitNode {
             if server.has_ended()? {
                 return Err(self.failure("it ended by itself"));
             }
-            // The name tells our node from another one that has got our port.
-            let answers = || handshake::answers(self.ports.amqp, &self.name).is_ok();
-            // TLS comes last.
-            if TcpStream::connect(("127.0.0.1", self.ports.amqps)).is_ok() && answers() {
-                self.server = Some(server);
-                return Ok(());
+            // TLS comes last. The name and the certificate tell our node from another one that has got our port.
+            if handshake::answers(self.ports.amqp, &self.name).is_ok() {
+                match self.authority.is_served_at(self.ports.amqps) {
+                    Ok(()) => {
+                        self.server = Some(server);
+                        return Ok(());
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(error) => {
+                        let what = format!("somebody else is at its port for TLS: {error}");
+                        return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+                    }
+                }
             }
             if Instant::now() >= deadline {
                 return Err(self.failure("it opened no connection in two minutes"));
