@@ -34,6 +34,8 @@
 //!     connection.ioloop().start(&mut Consumer::default())
 //! }
 //! ```
+//!
+//! With the feature `rustls` or `native-tls` every adapter speaks TLS: `amqps://` in the URL, or [`TlsOptions`].
 #![forbid(unsafe_code)]
 
 pub use amqp_core::*;

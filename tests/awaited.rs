@@ -10,7 +10,7 @@ use pooka::{
     Channel, ConnectionHandle, ConnectionParameters, Consumer, Error, Message, MioConnection, PublishOutcome,
     SelectConnection,
 };
-use pooka_testkit::{Proxy, RabbitNode, Way, broker_url};
+use pooka_testkit::{Proxy, RabbitNode, Way};
 use rows::{Link, Row, soon};
 use std::{
     future::{Future, IntoFuture},
@@ -73,11 +73,14 @@ rows! {
     tokio_current_thread: rows::OnTokio<0>;
     tokio_multi_thread: rows::OnTokio<2>;
     on_smol: rows::OnSmol;
-    blocking: rows::OnBlocking;
+    // The other rows are told over TLS by the conformance suite, which blocking is not in: it lends no state to callbacks.
+    blocking: rows::OnBlocking<0>;
+    blocking_over_rustls: rows::OnBlocking<1>;
+    blocking_over_native_tls: rows::OnBlocking<2>;
 }
 
 fn run<R: Row, F: Future<Output = ()> + Send + 'static>(body: impl FnOnce(Link) -> F + Send + 'static) {
-    R::run(R::parameters(&broker_url().unwrap()), body);
+    R::run(R::parameters(), body);
 }
 
 async fn channel(connection: &ConnectionHandle) -> Channel {
@@ -236,7 +239,7 @@ fn node() -> &'static RabbitNode {
 
 fn a_stream_tells_that_an_operator_closed_the_connection<R: Row>() {
     let name = std::any::type_name::<R>();
-    let parameters = R::parameters(&node().url()).into_builder().connection_name(name).build().unwrap();
+    let parameters = R::parameters_of(node()).into_builder().connection_name(name).build().unwrap();
     R::run(parameters, move |link| async move {
         let connection = link.open().await;
         let channel = channel(&connection).await;
@@ -380,7 +383,7 @@ async fn drop_early<F: IntoFuture>((channel, queue): (&Channel, &str), make: imp
 
 /// PR15
 fn whatever_is_dropped_early_leaves_the_channel_in_step<R: Row>() {
-    let parameters = R::parameters(&broker_url().unwrap());
+    let parameters = R::parameters();
     let others = parameters.clone();
     R::run(parameters, |link| async move {
         let connection = link.open().await;
@@ -532,7 +535,7 @@ async fn assert_all_answered(connection: ConnectionHandle, proxy: &Proxy, fail: 
 
 /// The broker behind a network that can fail.
 fn behind_a_proxy<R: Row>() -> (Proxy, ConnectionParameters) {
-    let parameters = R::parameters(&broker_url().unwrap());
+    let parameters = R::parameters();
     let proxy = Proxy::start(parameters.host(), parameters.port()).unwrap();
     let there = parameters.into_builder().host("127.0.0.1").port(proxy.port());
     (proxy, there.stack_timeout(Duration::from_secs(20)).build().unwrap())
@@ -577,7 +580,7 @@ fn a_panicking_callback_costs_its_channel_and_no_other<R: Row>() {
 
 /// Fault 19, PR13: heartbeats are the loop's business, whatever the program does with its own threads.
 fn a_program_that_keeps_its_thread_keeps_its_connection_if_the_loop_has_another<R: Row>() {
-    let parameters = R::parameters(&broker_url().unwrap()).into_builder().heartbeat(Some(1)).build().unwrap();
+    let parameters = R::parameters().into_builder().heartbeat(Some(1)).build().unwrap();
     R::run(parameters, |link| async move {
         let connection = link.open().await;
         let channel = channel(&connection).await;
@@ -637,7 +640,7 @@ fn a_silent_peer_is_given_up_with_a_write_pending<R: Row>() {
 /// Fault 21, PR28
 fn a_broker_that_does_not_read_is_still_heard_and_costs_no_memory<R: Row>() {
     let (proxy, parameters) = behind_a_proxy::<R>();
-    let direct = R::parameters(&broker_url().unwrap());
+    let direct = R::parameters();
     let parameters = parameters.into_builder().heartbeat(Some(0)).outbound_high_water(100_000).build().unwrap();
     R::run(parameters, |link| async move {
         let connection = link.open().await;
@@ -672,8 +675,8 @@ fn a_broker_that_does_not_read_is_still_heard_and_costs_no_memory<R: Row>() {
 /// Faults 24, 39
 fn a_stream_that_nobody_takes_from_is_bounded_and_stops_no_answer<R: Row>() {
     const ALL: u32 = 3000;
-    let parameters = R::parameters(&broker_url().unwrap()).into_builder().heartbeat(Some(1)).build().unwrap();
-    let others = R::parameters(&broker_url().unwrap());
+    let parameters = R::parameters().into_builder().heartbeat(Some(1)).build().unwrap();
+    let others = R::parameters();
     R::run(parameters, |link| async move {
         let connection = link.open().await;
         let channel = channel(&connection).await;
@@ -706,7 +709,7 @@ fn a_stream_that_nobody_takes_from_is_bounded_and_stops_no_answer<R: Row>() {
 
 /// Fault 41
 fn channels_that_are_dropped_while_the_connection_closes_fail_nothing<R: Row>() {
-    let parameters = R::parameters(&broker_url().unwrap());
+    let parameters = R::parameters();
     let others = parameters.clone();
     R::run(parameters, |link| async move {
         let connection = link.open().await;

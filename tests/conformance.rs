@@ -1,4 +1,5 @@
-//! What every adapter and poller has to do with a real RabbitMQ: written once, against the `Connection` trait.
+//! What every adapter and poller has to do with a real RabbitMQ, in plain text and over TLS: written once, against the
+//! `Connection` trait.
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/forms.rs"]
@@ -6,30 +7,32 @@ mod forms;
 
 use pooka::{
     BasicProperties, Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, Error, IoLoop, LoopHandle,
-    MioConnection, Outcome, PublishOutcome, Result, SelectConnection, SmolConnection, TokioConnection,
+    MioConnection, Outcome, ParametersBuilder, PublishOutcome, Result, SelectConnection, SmolConnection, TlsBackend,
+    TlsOptions, TokioConnection,
 };
-use pooka_testkit::{RabbitNode, broker_url};
+use pooka_testkit::{RabbitNode, broker_url, tls_broker_url};
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io::Read,
-    net::TcpListener,
+    net::{Shutdown, TcpListener},
     time::{Duration, Instant},
 };
 
-/// A row of the suite is an adapter, for some of them in one of several forms.
+/// A row of the suite is an adapter, for some of them in one of several forms; each is there in plain text and over TLS.
 macro_rules! rows {
     ($($module:ident: $Row:ty;)*) => { $(
         mod $module {
-            #[allow(unused_imports, reason = "the forms of select and tokio are ours")]
-            use super::*;
-            cases!($Row);
+            cases!(in_plain_text, $Row, None);
+            cases!(over_rustls, $Row, Some(TlsBackend::Rustls));
+            cases!(over_native_tls, $Row, Some(TlsBackend::NativeTls));
         }
     )* };
 }
 
 macro_rules! cases {
-    ($Row:ty) => {
-        cases!($Row:
+    ($module:ident, $Row:ty, $tls:expr) => {
+        cases!($module, $Row, $tls;
             a_connection_opens_and_closes
             messages_go_through_an_exchange_and_a_queue
             a_hundred_thousand_small_messages_arrive_in_order
@@ -45,13 +48,22 @@ macro_rules! cases {
             a_node_that_fails_is_noticed
         );
     };
-    ($Row:ty: $($case:ident)*) => { $(
-        #[test]
-        fn $case() {
-            super::$case::<$Row>();
+    ($module:ident, $Row:ty, $tls:expr; $($case:ident)*) => {
+        mod $module {
+            use crate::*;
+            $(
+                #[test]
+                fn $case() {
+                    TLS.set($tls);
+                    crate::$case::<$Row>();
+                }
+            )*
         }
-    )* };
+    };
 }
+
+// Who does this test's TLS, if it has any.
+thread_local!(static TLS: Cell<Option<TlsBackend>> = const { Cell::new(None) });
 
 rows! {
     by_select: forms::BySelect<App>;
@@ -73,7 +85,23 @@ struct App {
 }
 
 fn parameters() -> ConnectionParameters {
-    broker_url().unwrap().parse().unwrap()
+    at(if TLS.get().is_some() { tls_broker_url() } else { broker_url() }.unwrap())
+}
+
+fn parameters_of(node: &RabbitNode) -> ConnectionParameters {
+    at(if TLS.get().is_some() { node.tls_url() } else { node.url() })
+}
+
+fn at(url: String) -> ConnectionParameters {
+    let parameters: ConnectionParameters = url.parse().unwrap();
+    let tls = parameters.tls().cloned();
+    let builder = parameters.into_builder();
+    builder.tls(tls.and_then(|tls| Some(tls.backend(TLS.get()?)))).build().unwrap()
+}
+
+/// At a peer that is no broker.
+fn elsewhere(host: &str) -> ParametersBuilder {
+    ConnectionParameters::builder().host(host).port(5672).tls(TLS.get().map(|tls| TlsOptions::new().backend(tls)))
 }
 
 /// Opens a connection, runs it to its end, and gives what was seen. Nothing may hang.
@@ -426,18 +454,25 @@ fn a_wrong_login_or_vhost_is_told_as_such<C: Connection<App>>() {
 fn a_peer_that_is_no_broker_is_told_as_such<C: Connection<App>>() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let builder = || ConnectionParameters::builder().host("127.0.0.1").port(address.port());
+    let builder = || elsewhere("127.0.0.1").port(address.port());
+    let (step, html, nothing) = match TLS.get() {
+        None => ("the AMQP greeting of", "does not speak AMQP", "closed the connection before an AMQP greeting"),
+        Some(_) => ("the TLS handshake with", "is not speaking TLS", "closed the connection in the handshake"),
+    };
 
     let silent = opening_fails::<C>(builder().stack_timeout(Duration::from_millis(300)).build().unwrap());
-    assert!(silent.contains(&format!("the AMQP greeting of {address} took longer than 0.3 s")), "{silent}");
+    assert!(silent.contains(&format!("{step} {address} took longer than 0.3 s")), "{silent}");
     drop(listener.accept().unwrap());
 
-    for (says, told) in [("<html>", "does not speak AMQP"), ("", "closed the connection before an AMQP greeting")] {
+    for (says, told) in [("<html>", html), ("", nothing)] {
         let listener = listener.try_clone().unwrap();
         let peer = std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             socket.read_exact(&mut [0; 8]).unwrap();
             std::io::Write::write_all(&mut socket, says.as_bytes()).unwrap();
+            // Unread octets would make TCP take that back.
+            socket.shutdown(Shutdown::Write).unwrap();
+            let _ = socket.read_to_end(&mut vec![]);
         });
         let error = opening_fails::<C>(builder().build().unwrap());
         assert!(error.contains(told) && error.contains(&address.to_string()), "{error}");
@@ -447,22 +482,24 @@ fn a_peer_that_is_no_broker_is_told_as_such<C: Connection<App>>() {
     let refused = opening_fails::<C>(builder().build().unwrap());
     assert!(refused.contains(&format!("cannot connect to {address} (1 address tried)")), "{refused}");
     assert!(refused.contains("is RabbitMQ running there?"), "{refused}");
-    let unknown = opening_fails::<C>(ConnectionParameters::builder().host("no-such-host.invalid").build().unwrap());
+    let unknown = opening_fails::<C>(elsewhere("no-such-host.invalid").build().unwrap());
     assert!(unknown.contains("cannot connect to no-such-host.invalid:5672"), "{unknown}");
 }
 
 /// One node for all that it takes to lose a connection: it is commanded, stopped and killed.
 fn a_node_that_fails_is_noticed<C: Connection<App>>() {
     let node = RabbitNode::start().unwrap();
-    let url: ConnectionParameters = node.url().parse().unwrap();
+    let url = parameters_of(&node);
+    let port = url.port();
     let beating = url.clone().into_builder().heartbeat(Some(1)).build().unwrap();
 
-    // Ten intervals of nothing but waiting.
-    let app = run::<C, _>(beating.clone(), App::default(), |_: &mut App, connection, opened| {
+    // Ten intervals of nothing but waiting; three over TLS, to which a heartbeat is like any other frame.
+    let intervals = if TLS.get().is_some() { 3 } else { 10 };
+    let app = run::<C, _>(beating.clone(), App::default(), move |_: &mut App, connection, opened| {
         opened.unwrap();
         assert_eq!(connection.heartbeat(), 1);
         let connection = connection.clone();
-        connection.ioloop().add_timeout(Duration::from_secs(10), move |app: &mut App| {
+        connection.ioloop().add_timeout(Duration::from_secs(intervals), move |app: &mut App| {
             app.log.push(format!("open: {}", connection.is_open()));
             connection.close().send()
         });
@@ -500,7 +537,7 @@ fn a_node_that_fails_is_noticed<C: Connection<App>>() {
         });
     });
     assert_eq!(app.log[0], "true");
-    assert!(app.log[1].contains(&format!("127.0.0.1:{} ", node.port())), "{:?}", app.log);
+    assert!(app.log[1].contains(&format!("127.0.0.1:{port} ")), "{:?}", app.log);
     node.kill_9();
 }
 

@@ -3,8 +3,9 @@
 use futures_lite::{FutureExt, future::block_on};
 use pooka::{
     BlockingConnection, Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, Result, SmolConnection,
-    TokioConnection,
+    TlsBackend, TokioConnection,
 };
+use pooka_testkit::{RabbitNode, broker_url, tls_broker_url};
 use std::{
     future::{Future, IntoFuture},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -21,9 +22,24 @@ pub(crate) trait Row {
     /// Whether a body that keeps its thread to itself leaves the loop another one.
     const HAS_OWN_THREAD: bool = true;
 
-    /// What a broker is opened with.
-    fn parameters(url: &str) -> ConnectionParameters {
-        url.parse().unwrap()
+    /// How it speaks TLS, if it does.
+    const TLS: Option<TlsBackend> = None;
+
+    /// What the broker that all share is opened with.
+    fn parameters() -> ConnectionParameters {
+        Self::at(if Self::TLS.is_some() { tls_broker_url() } else { broker_url() }.unwrap())
+    }
+
+    /// The same for a node of one's own.
+    fn parameters_of(node: &RabbitNode) -> ConnectionParameters {
+        Self::at(if Self::TLS.is_some() { node.tls_url() } else { node.url() })
+    }
+
+    fn at(url: String) -> ConnectionParameters {
+        let parameters: ConnectionParameters = url.parse().unwrap();
+        let tls = parameters.tls().cloned();
+        let tls = tls.and_then(|tls| Some(tls.backend(Self::TLS?)));
+        parameters.into_builder().tls(tls).build().unwrap()
     }
 
     /// Opens a connection, polls `body` to its end, and then sees that the loop has ended.
@@ -161,9 +177,11 @@ impl Row for OnSmol {
 }
 
 /// Calls that wait: the body's thread drives the connection whenever it waits, and the keeper when it does not.
-pub(crate) struct OnBlocking;
+pub(crate) struct OnBlocking<const TLS: usize>;
 
-impl Row for OnBlocking {
+impl<const TLS: usize> Row for OnBlocking<TLS> {
+    const TLS: Option<TlsBackend> = [None, Some(TlsBackend::Rustls), Some(TlsBackend::NativeTls)][TLS];
+
     fn run<F: Future<Output = ()> + Send + 'static>(
         parameters: ConnectionParameters,
         body: impl FnOnce(Link) -> F + Send + 'static,

@@ -12,16 +12,16 @@ use crate::secret::Secret;
 ///
 /// ```
 /// # use amqp_core::{credentials::Credentials, secret::Secret};
-/// /// The broker knows us by our TLS certificate.
+/// /// The broker lets everybody in, and logs who says to come.
 /// #[derive(Debug)]
-/// struct External;
+/// struct Anonymous;
 ///
-/// impl Credentials for External {
+/// impl Credentials for Anonymous {
 ///     fn mechanism(&self) -> &str {
-///         "EXTERNAL"
+///         "ANONYMOUS"
 ///     }
 ///     fn user(&self) -> &str {
-///         "(certificate)"
+///         "(anonymous)"
 ///     }
 ///     fn response(&self) -> Secret {
 ///         Secret::default()
@@ -88,6 +88,28 @@ impl Credentials for PlainCredentials {
     }
 }
 
+/// The broker knows the user by the client certificate of TLS: the mechanism EXTERNAL.
+///
+/// RabbitMQ offers it with its plugin rabbitmq_auth_mechanism_ssl. The certificate is presented by
+/// [`TlsOptions::client_certificate_files`](crate::TlsOptions::client_certificate_files).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExternalCredentials;
+
+impl Credentials for ExternalCredentials {
+    fn mechanism(&self) -> &str {
+        "EXTERNAL"
+    }
+
+    fn user(&self) -> &str {
+        "(the certificate's)"
+    }
+
+    /// Nothing: the certificate says it.
+    fn response(&self) -> Secret {
+        Secret::default()
+    }
+}
+
 impl<C: Credentials + ?Sized> Credentials for Arc<C> {
     fn mechanism(&self) -> &str {
         (**self).mechanism()
@@ -119,6 +141,13 @@ mod tests {
         assert_eq!(credentials.response().expose(), b"\0user\0pass");
         assert_eq!(PlainCredentials::default().response().expose(), b"\0guest\0guest");
         assert_eq!(PlainCredentials::new("", "").response().expose(), b"\0\0");
+    }
+
+    /// A3.
+    #[test]
+    fn external_says_nothing() {
+        assert_eq!(ExternalCredentials.mechanism(), "EXTERNAL");
+        assert!(ExternalCredentials.response().is_empty());
     }
 
     /// A1: a reconnect says the same.

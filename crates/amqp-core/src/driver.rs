@@ -20,6 +20,7 @@ use crate::{
     room::wake_all,
     shared::{Op, Pending, Phase, Shared},
     spec::{Arguments, Method, MethodId, PROTOCOL_HEADER, basic, channel, connection},
+    tls::TlsProblem,
 };
 use slab::Slab;
 use std::{
@@ -37,8 +38,8 @@ pub(crate) struct Driver<S: 'static> {
     /// What has been taken out of the shared outbox and is not yet written.
     writing: Outbox,
     pub(crate) lines: Lines<S>,
-    /// The socket is connected.
-    up: bool,
+    /// How far it has come: the network, TLS, AMQP.
+    stage: Stage,
     handshake: Handshake,
     heartbeat: Option<Heartbeat>,
     on_open: Option<OnOpen<S>>,
@@ -53,6 +54,8 @@ pub(crate) struct Driver<S: 'static> {
     octets_sent: u64,
     /// Octets have moved since the buffers were last looked at.
     moved: bool,
+    /// Nothing had, and the buffers were given back.
+    tidied: bool,
     broken: Option<IoError>,
     end: End,
 }
@@ -101,7 +104,7 @@ impl<S: 'static> Driver<S> {
             inbox: Inbox::default(),
             writing: Outbox::default(),
             lines: Lines::default(),
-            up: false,
+            stage: Stage::Dial,
             handshake: Handshake::default(),
             heartbeat: None,
             on_open: Some(on_open),
@@ -112,16 +115,28 @@ impl<S: 'static> Driver<S> {
             pressed: false,
             octets_sent: 0,
             moved: false,
+            tidied: false,
             broken: None,
             end: End::No,
             shared,
         }
     }
 
-    /// The socket is connected: the protocol header goes out.
+    /// The socket is connected: the protocol header goes out, when TLS lets it.
     pub(crate) fn connected(&mut self) {
-        self.up = true;
+        self.stage = Stage::Tls;
         self.shared.lock().outbox.octets().extend_from_slice(&PROTOCOL_HEADER);
+    }
+
+    /// The handshake of TLS is over, or there is none.
+    pub(crate) fn secured(&mut self) {
+        self.stage = Stage::Connect;
+    }
+
+    /// There is no TLS with this peer.
+    pub(crate) fn tls_failed(&mut self, problem: TlsProblem) {
+        self.lost(Error::Tls { endpoint: self.shared.endpoint.clone(), problem });
+        self.end = End::Gone;
     }
 
     /// `n` octets have been read into the inbox.
@@ -515,6 +530,7 @@ impl<S: 'static> Driver<S> {
             Stranger::OtherVersion([_, major, minor, revision]) => {
                 format!("speaks AMQP {major}-{minor}-{revision}, not 0-9-1")
             }
+            Stranger::Tls => "speaks TLS: connect with amqps:// instead of amqp://".into(),
             Stranger::NotAmqp => "does not speak AMQP; is this the AMQP port (5672, or 5671 with TLS)?".into(),
         };
         self.lost(Error::IncompatibleProtocol { endpoint: self.shared.endpoint.clone(), what: what.into() });
@@ -554,6 +570,10 @@ impl<S: 'static> Driver<S> {
 
     /// The stream has ended; everything that came before has been handled.
     pub(crate) fn end_of_stream(&mut self, error: Option<io::Error>) {
+        // What TLS says is the cause of all else: a client certificate that is refused, for example, behind the handshake.
+        if let Some(problem) = error.as_ref().and_then(TlsProblem::of) {
+            return self.tls_failed(problem.clone());
+        }
         let endpoint = self.shared.endpoint.clone();
         let cause = self.broken.take().or(error.map(IoError::from)).unwrap_or_else(|| IoError {
             kind: io::ErrorKind::UnexpectedEof,
@@ -707,11 +727,13 @@ impl<S: 'static> Driver<S> {
 
     /// After writing as much as the socket takes: the program is told if that was too little, and what it has asked for
     /// has its deadline, written or not.
-    pub(crate) fn weigh(&mut self, now: Instant) {
+    ///
+    /// `unwritten` octets were taken from here, and not by the socket.
+    pub(crate) fn weigh(&mut self, unwritten: usize, now: Instant) {
         let parameters = &self.shared.parameters;
         let multiplier = self.shared.backpressure_multiplier.load(Ordering::Relaxed);
         let mut state = self.shared.lock();
-        state.in_flight = self.writing.len();
+        state.in_flight = self.writing.len() + unwritten;
         let held = state.held();
         // What waits counts too, or the average of a connection that cannot write would sink with every publish.
         let average = (self.octets_sent + held as u64) / state.frames.max(1);
@@ -751,27 +773,43 @@ impl<S: 'static> Driver<S> {
         self.shared.holds.load(Ordering::Acquire) > 0 && self.end == End::No && !self.shared.lock().is_awaited()
     }
 
-    /// Whether octets wait that the socket did not take.
-    pub(crate) fn wants_to_write(&self) -> bool {
-        !self.writing.is_empty() && self.broken.is_none()
+    /// Whether octets wait that were not taken.
+    pub(crate) fn is_writing(&self) -> bool {
+        !self.writing.is_empty()
     }
 
-    /// Whether the end has come, and nothing is left to say or to call.
-    pub(crate) fn is_over(&self) -> bool {
-        let said = || self.writing.is_empty() && self.shared.lock().outbox.is_empty();
+    /// Whether it is over for the program, and something may still be to be said.
+    pub(crate) fn has_last_words(&self) -> bool {
+        self.end == End::Lingering
+    }
+
+    /// Whether nothing can be written any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Whether the end has come, and nothing is left to say or to call; with octets unwritten that were taken from here.
+    pub(crate) fn is_over(&self, unwritten: bool) -> bool {
+        let said = || !unwritten && self.writing.is_empty() && self.shared.lock().outbox.is_empty();
         self.jobs.is_empty() && (self.end == End::Gone || self.end == End::Lingering && said())
     }
 
     /// Nothing is to be done now: large buffers are given back if it stays like that.
-    pub(crate) fn rest(&mut self, now: Instant) {
-        if self.deadlines.tidy.is_none() && (self.inbox.is_grown() || self.writing.is_grown()) {
+    pub(crate) fn rest(&mut self, grown: bool, now: Instant) {
+        if self.deadlines.tidy.is_none() && (grown || self.inbox.is_grown() || self.writing.is_grown()) {
             self.deadlines.tidy = now.checked_add(QUIET);
         }
+    }
+
+    /// Whether buffers have been given back since the last call, so that others may be.
+    pub(crate) fn tidied(&mut self) -> bool {
+        mem::take(&mut self.tidied)
     }
 
     fn tidy(&mut self) {
         self.deadlines.tidy = None;
         if !mem::take(&mut self.moved) {
+            self.tidied = true;
             self.inbox.shrink();
             self.writing.shrink();
             self.shared.lock().outbox.shrink();
@@ -824,13 +862,14 @@ impl<S: 'static> Driver<S> {
         }
         let parameters = &self.shared.parameters;
         if due(self.deadlines.open) {
-            let (stage, what) = match self.handshake {
-                _ if !self.up => (Stage::Dial, format!("connecting to {endpoint}")),
-                Handshake::Start => (Stage::Connect, format!("the AMQP greeting of {endpoint}")),
-                _ => (Stage::Connect, format!("opening the connection to {endpoint}")),
+            let what = match (self.stage, self.handshake) {
+                (Stage::Dial, _) => format!("connecting to {endpoint}"),
+                (Stage::Tls, _) => format!("the TLS handshake with {endpoint}"),
+                (_, Handshake::Start) => format!("the AMQP greeting of {endpoint}"),
+                _ => format!("opening the connection to {endpoint}"),
             };
             let after = parameters.stack_timeout();
-            return self.lost(Error::Timeout { stage, what: what.into(), after });
+            return self.lost(Error::Timeout { stage: self.stage, what: what.into(), after });
         }
         if due(self.deadlines.close) {
             let what = format!("the answer of {endpoint} to connection.close").into();

@@ -1,6 +1,6 @@
 //! What can go wrong, sorted by whose fault it is and what to do about it.
 
-use crate::delivery::Returned;
+use crate::{delivery::Returned, tls::TlsProblem};
 use std::{collections::BTreeSet, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 /// The result of everything that can fail here.
@@ -74,6 +74,14 @@ pub enum Error {
         endpoint: Arc<str>,
         /// What it did instead.
         what: Arc<str>,
+    },
+    /// There is no TLS with the peer.
+    #[error("TLS with {endpoint} failed: {problem}")]
+    Tls {
+        /// `host:port` of the peer.
+        endpoint: Arc<str>,
+        /// Why.
+        problem: TlsProblem,
     },
     /// The broker refused the login, or hung up where brokers do that because of a bad login.
     #[error("login refused for user \"{user}\" with {mechanism} at {endpoint}{} - check user and password (guest may log in from localhost only)", said(.reason))]
@@ -428,7 +436,9 @@ impl fmt::Display for Violation {
 pub enum Stage {
     /// Connecting: the network (`stack_timeout`).
     Dial,
-    /// Connecting: the AMQP handshake behind it (`stack_timeout`, which is for both together).
+    /// Connecting: the handshake of TLS behind it (`stack_timeout`, which is for all of them together).
+    Tls,
+    /// Connecting: the AMQP handshake behind that (`stack_timeout`).
     Connect,
     /// A reply to a method (`rpc_timeout`). The channel stays in step.
     Reply,
@@ -440,6 +450,7 @@ impl Stage {
     fn hint(self) -> &'static str {
         match self {
             Self::Dial => " - is the address right, and no firewall in between?",
+            Self::Tls => " - is this the TLS port (5671)?",
             Self::Connect => " - is this the AMQP port (5672, or 5671 with TLS)?",
             Self::Reply => " - the broker may be blocked by an alarm",
             Self::Close => "",

@@ -9,6 +9,7 @@ use crate::{
     pump::{Filled, fill, flush},
     reply::{Job, Raised, lend},
     shared::Shared,
+    stream::Stream,
 };
 use slab::Slab;
 use std::{
@@ -127,7 +128,7 @@ enum Stage<T> {
         until: Option<Instant>,
     },
     Up {
-        socket: T,
+        stream: Stream<T>,
         token: Token,
         watched: Interest,
     },
@@ -303,7 +304,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
     /// Deadline and end of a connection that has been served.
     fn after(&mut self, id: usize, now: Instant) {
         let Some(Some(slot)) = self.slots.get_mut(id) else { return };
-        if slot.driver.is_over() {
+        if slot.is_over() {
             if let Some(at) = slot.deadline {
                 self.deadlines.remove(&(at, id));
             }
@@ -313,7 +314,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
             self.bell.release(id);
             return;
         }
-        slot.driver.rest(now);
+        slot.rest(now);
         let deadline = slot.poll_timeout();
         if deadline != slot.deadline {
             if let Some(at) = slot.deadline {
@@ -393,30 +394,41 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         bell: &Arc<Bell<S>>,
     ) -> Result<bool, Raised> {
         self.dial(network, tokens, id, now, bell);
-        let mut more = false;
-        if let Stage::Up { socket, .. } = &mut self.stage {
+        let (mut more, mut fruitless) = (false, false);
+        if let Stage::Up { stream, .. } = &mut self.stage {
             self.driver.process(now, state)?;
             for read in 1..=READS {
                 // What was readable stays so while a full stream pauses the reading.
                 if !self.driver.reads() || !std::mem::take(&mut self.readable) {
                     break;
                 }
-                let filled = fill(&mut self.driver, socket, N::EDGE_TRIGGERED, now);
+                let filled = fill(&mut self.driver, stream, N::EDGE_TRIGGERED, now);
                 if let Err(raised) = self.driver.process(now, state) {
                     self.readable = true;
                     return Err(raised);
                 }
                 match filled {
                     Filled::Empty => break,
+                    Filled::Fruitless => {
+                        (fruitless, self.readable) = (true, true);
+                        break;
+                    }
                     Filled::More => {
                         more = read == READS;
                         self.readable = true;
                     }
                     Filled::End(error) => {
+                        if self.driver.has_last_words() {
+                            // The peer may have ended only its own half.
+                            let _ = flush(&mut self.driver, stream, now);
+                        }
                         self.driver.end_of_stream(error);
                         break;
                     }
                 }
+            }
+            if !stream.is_handshaking() {
+                self.driver.secured();
             }
         }
         if self.driver.poll_timeout().is_some_and(|at| at <= now) && !more {
@@ -424,20 +436,22 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         }
         self.driver.process(now, state)?;
         more |= !self.flush(network, now);
-        Ok(more)
+        Ok(more || fruitless)
     }
 
     /// Writes all that the socket takes. False: the driver has something to do because of it.
     fn flush<N: Network<Socket = T>>(&mut self, network: &mut N, now: Instant) -> bool {
-        let Stage::Up { socket, token, watched } = &mut self.stage else { return !self.driver.has_news() };
-        if let Err(error) = flush(&mut self.driver, socket, now) {
+        let Stage::Up { stream, token, watched } = &mut self.stage else { return !self.driver.has_news() };
+        if let Err(error) = flush(&mut self.driver, stream, now) {
             self.driver.write_failed(error, now);
             self.readable = true;
             return false;
         }
-        let wanted = Interest { readable: self.driver.reads(), writable: self.driver.wants_to_write() };
+        // Plaintext waits for a handshake without waiting for the socket.
+        let writes = stream.unwritten().map_or_else(|| self.driver.is_writing(), |unwritten| unwritten > 0);
+        let wanted = Interest { readable: self.driver.reads(), writable: writes && !self.driver.is_broken() };
         if wanted != *watched {
-            match network.watch(socket, *token, wanted) {
+            match network.watch(stream.socket(), *token, wanted) {
                 Ok(()) => *watched = wanted,
                 Err(error) => self.driver.write_failed(error, now),
             }
@@ -495,9 +509,20 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
                 tokens.try_remove(other.token.0);
                 network.forget(other.socket, other.token);
             }
+            let parameters = &self.driver.shared.parameters;
+            let stream = match parameters.secure().map(|tls| tls.session(parameters.host())) {
+                None => Stream::Plain(socket),
+                Some(Ok(session)) => Stream::Tls(socket, Box::new(session)),
+                Some(Err(problem)) => {
+                    tokens.try_remove(token.0);
+                    network.forget(socket, token);
+                    self.stage = Stage::Down;
+                    return self.driver.tls_failed(problem);
+                }
+            };
             self.driver.connected();
             self.readable = true;
-            self.stage = Stage::Up { socket, token, watched: Interest::CONNECT };
+            self.stage = Stage::Up { stream, token, watched: Interest::CONNECT };
             return;
         }
         while let Some(address) = dial.next(now) {
@@ -533,9 +558,9 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
 
     fn hang_up<N: Network<Socket = T>>(&mut self, network: &mut N, tokens: &mut Slab<usize>) {
         match std::mem::replace(&mut self.stage, Stage::Down) {
-            Stage::Up { socket, token, .. } => {
+            Stage::Up { stream, token, .. } => {
                 tokens.try_remove(token.0);
-                network.forget(socket, token);
+                network.forget(stream.close(), token);
             }
             Stage::Dialling { sockets, .. } => {
                 for attempt in sockets {
@@ -545,6 +570,25 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
             }
             Stage::Resolving | Stage::Waiting { .. } | Stage::Down => {}
         }
+    }
+
+    /// Whether it is over, and everything is said that is to be said.
+    fn is_over(&self) -> bool {
+        let unwritten = matches!(&self.stage, Stage::Up { stream, .. } if stream.unwritten() > Some(0));
+        self.driver.is_over(unwritten)
+    }
+
+    /// Nothing is to be done now: large buffers are given back if it stays like that.
+    fn rest(&mut self, now: Instant) {
+        let stream = if let Stage::Up { stream, .. } = &mut self.stage { Some(stream) } else { None };
+        let tidied = self.driver.tidied();
+        let grown = stream.is_some_and(|stream| {
+            if tidied {
+                stream.shrink();
+            }
+            stream.is_grown()
+        });
+        self.driver.rest(grown, now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -40,10 +40,13 @@ pub mod secret;
 mod shared;
 mod slot;
 pub mod spec;
+mod stream;
 mod sync;
 pub mod table;
 pub mod task;
 pub mod timer;
+#[cfg_attr(not(any(feature = "rustls", feature = "native-tls")), expect(dead_code, reason = "nobody calls the filter"))]
+mod tls;
 pub mod uri;
 pub mod wire;
 
@@ -53,7 +56,7 @@ pub use confirm::{Confirmation, PublishOutcome};
 pub use connection::{Connection, IoLoop, LoopHandle};
 pub use consume::{Consume, ConsumeWith, Oversized};
 pub use consumer::Consumer;
-pub use credentials::{Credentials, PlainCredentials};
+pub use credentials::{Credentials, ExternalCredentials, PlainCredentials};
 pub use delivery::{Delivery, DeliveryTag, Message, Returned};
 pub use error::{Error, Result};
 pub use event::{Event, EventCallback, Source};
@@ -73,7 +76,15 @@ pub use secret::Secret;
 pub use spec::{MethodId, basic, exchange, queue, tx};
 pub use table::{Table, Value};
 pub use timer::TimeoutId;
+pub use tls::{TlsBackend, TlsOptions, TlsProblem};
 pub use wire::{ShortStr, ShortString};
+
+/// For [`TlsOptions::native_tls_connector`].
+#[cfg(feature = "native-tls")]
+pub use native_tls;
+/// For [`TlsOptions::rustls_config`].
+#[cfg(feature = "rustls")]
+pub use rustls;
 
 /// Tests have a beginning of time, from which they jump.
 #[cfg(test)]

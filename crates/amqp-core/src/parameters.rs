@@ -6,6 +6,7 @@ use crate::{
     credentials::{Credentials, PlainCredentials},
     error::{Error, Result},
     table::{Table, Value},
+    tls::{Tls, TlsOptions},
     wire::{Wire, Writer},
 };
 
@@ -44,6 +45,8 @@ macro_rules! copied {
             locale: String,
             client_properties: Table,
             connection_name: Option<String>,
+            port: Option<u16>,
+            tls: Option<Tls>,
             $( $name: $Type, )*
         }
 
@@ -56,6 +59,8 @@ macro_rules! copied {
                     locale: "en_US".into(),
                     client_properties: Table::new(),
                     connection_name: None,
+                    port: None,
+                    tls: None,
                     $( $name: $default, )*
                 }
             }
@@ -84,9 +89,6 @@ macro_rules! copied {
 }
 
 copied! {
-    /// The TCP port. Not 0.
-    port: u16 = 5672;
-
     /// How many channels may be open at once; 0 leaves it to the broker, and no value gets more than the broker offers.
     channel_max: u16 = 0;
 
@@ -157,6 +159,21 @@ impl ConnectionParameters {
         &self.fields.host
     }
 
+    /// The TCP port. Not 0. Default: 5672, and 5671 with [TLS](Self::tls).
+    pub fn port(&self) -> u16 {
+        self.fields.port()
+    }
+
+    /// How TLS is spoken, if it is. Default: `None`.
+    #[doc(alias = "ssl_options")]
+    pub fn tls(&self) -> Option<&TlsOptions> {
+        self.secure().map(|tls| &tls.options)
+    }
+
+    pub(crate) fn secure(&self) -> Option<&Tls> {
+        self.fields.tls.as_ref()
+    }
+
     /// The virtual host [§1.4.2.7], at most 255 octets. Default: `"/"`.
     pub fn virtual_host(&self) -> &str {
         &self.fields.virtual_host
@@ -216,7 +233,7 @@ impl ConnectionParameters {
     }
 
     fn from_fields(fields: Fields) -> Self {
-        let (host, port) = (&fields.host, fields.port);
+        let (host, port) = (&fields.host, fields.port());
         let endpoint = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         Self { endpoint: endpoint.into(), fields: Arc::new(fields) }
     }
@@ -240,6 +257,19 @@ impl ParametersBuilder {
         let host = host.into();
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(String::from);
         self.0.host = bare.unwrap_or(host);
+        self
+    }
+
+    /// Sets [`ConnectionParameters::port`].
+    pub fn port(mut self, port: u16) -> Self {
+        self.0.port = Some(port);
+        self
+    }
+
+    /// Speaks TLS like this, or not at all. Its files are read by [`build`](Self::build).
+    #[doc(alias = "ssl_options")]
+    pub fn tls(mut self, tls: impl Into<Option<TlsOptions>>) -> Self {
+        self.0.tls = tls.into().map(Tls::new);
         self
     }
 
@@ -274,7 +304,8 @@ impl ParametersBuilder {
     }
 
     /// The parameters, or [`Error::BadParameter`] for the first one that cannot be what it was set to.
-    pub fn build(self) -> Result<ConnectionParameters> {
+    pub fn build(mut self) -> Result<ConnectionParameters> {
+        self.0.tls.as_mut().map_or(Ok(()), Tls::prepare)?;
         let parameters = ConnectionParameters::from_fields(self.0);
         check(&parameters)?;
         Ok(parameters)
@@ -288,11 +319,16 @@ impl fmt::Debug for ParametersBuilder {
 }
 
 impl Fields {
+    fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.tls.is_some() { 5671 } else { 5672 })
+    }
+
     /// Neither the password nor what may be secret among the properties.
     fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
             .field("host", &self.host)
-            .field("port", &self.port)
+            .field("port", &self.port())
+            .field("tls", &self.tls.as_ref().map(|tls| &tls.options))
             .field("virtual_host", &self.virtual_host)
             .field("user", &self.credentials.user())
             .finish_non_exhaustive()
@@ -303,7 +339,7 @@ fn check(parameters: &ConnectionParameters) -> Result<()> {
     let fields = &*parameters.fields;
     let limit = fields.outbound_limit.unwrap_or(usize::MAX);
     require("host", "is empty, or holds spaces or control characters", is_host(&fields.host))?;
-    require("port", "cannot be 0", fields.port != 0)?;
+    require("port", "cannot be 0", fields.port() != 0)?;
     require("virtual_host", "is longer than 255 octets", fields.virtual_host.len() <= 255)?;
     require("locale", "is longer than 255 octets", fields.locale.len() <= 255)?;
     require(

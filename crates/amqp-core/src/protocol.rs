@@ -50,6 +50,8 @@ pub(crate) const PROVISIONAL_FRAME_MAX: usize = 128 * 1024;
 pub(crate) enum Stranger {
     /// It speaks AMQP, but another version, whose header this is.
     OtherVersion([u8; 4]),
+    /// It answers with an alert or the handshake of TLS.
+    Tls,
     /// It speaks something else.
     NotAmqp,
 }
@@ -103,6 +105,7 @@ impl Protocol {
             }
             [b'A', b'M', b'Q', b'P', a, b, c, d, ..] => Some(Stranger::OtherVersion([*a, *b, *c, *d])),
             _ if PROTOCOL_HEADER.get(..4).is_some_and(|amqp| octets.iter().zip(amqp).all(|(a, b)| a == b)) => None,
+            [0x15 | 0x16, ..] => Some(Stranger::Tls),
             _ => Some(Stranger::NotAmqp),
         }
     }

@@ -1,4 +1,4 @@
-//! `amqp://user:password@host:port/vhost?option=value`, as RabbitMQ's URI specification has it.
+//! `amqp[s]://user:password@host:port/vhost?option=value`, as RabbitMQ's URI specification has it.
 //!
 //! The `url` crate alone cannot read it: it refuses an empty host, takes an absent password for an empty one, decodes
 //! nothing, removes dots from the virtual host and spaces from around the whole. So the URL is cut up here, and only
@@ -10,19 +10,30 @@ use percent_encoding::percent_decode_str;
 use url::{Host, form_urlencoded};
 
 use crate::{
-    credentials::PlainCredentials,
+    credentials::{ExternalCredentials, PlainCredentials},
     error::{Error, Result},
     parameters::{ConnectionParameters, ParametersBuilder},
     secret::Secret,
+    tls::{self, TlsOptions},
 };
 
 /// From `amqp://user:password@host:port/vhost?heartbeat=60`.
 ///
 /// User, password, host and vhost are percent-decoded. What is absent has its default: `guest`, `guest`, `localhost`,
-/// 5672 and `/`; the vhost also where it is empty. A user or a password that is there and empty stays empty. An `@` in
+/// 5672, or 5671 for `amqps`, and `/`; the vhost also where it is empty. A user or a password that is there and empty stays empty. An `@` in
 /// the password may be written as it is; `/`, `?`, `#` and `%` are written %2F, %3F, %23 and %25 everywhere.
 ///
-/// The one option is `heartbeat`, in seconds; others are errors, so that a misspelt one is not overlooked.
+/// The options are RabbitMQ's; others are errors, so that a misspelt one is not overlooked:
+///
+/// | option | meaning |
+/// | --- | --- |
+/// | `heartbeat` | [seconds](ConnectionParameters::heartbeat) |
+/// | `auth_mechanism` | `plain`, or `external`: [ExternalCredentials] instead of a user and a password |
+/// | `cacertfile` | [`TlsOptions::ca_file`]; this and the following for `amqps` only |
+/// | `certfile`, `keyfile` | [`TlsOptions::client_certificate_files`] |
+/// | `server_name_indication` | [`TlsOptions::server_name`] |
+/// | `verify` | `verify_peer`, which is always done |
+///
 /// `amqps://` is an error in a build without TLS, and never a connection without it.
 ///
 /// An [`Error::BadParameter`] names the part that is wrong and never repeats it, since it may be a piece of a password.
@@ -41,7 +52,7 @@ impl FromStr for ConnectionParameters {
         if !url.port.is_empty() {
             builder = builder.port(number("port", "is not a number from 1 to 65535", url.port)?);
         }
-        options(builder, url.query)?.build()
+        options(builder, &url)?.build()
     }
 }
 
@@ -65,6 +76,7 @@ pub fn redacted(url: &str) -> Cow<'_, str> {
 
 /// The parts as they are written; an absent one is empty, where that makes no difference.
 struct Parts<'a> {
+    is_secure: bool,
     userinfo: Option<&'a str>,
     /// An IPv6 address with its brackets.
     host: &'a str,
@@ -82,7 +94,7 @@ impl<'a> Parts<'a> {
         if url.contains('#') {
             return bad("url", "a '#' must be written %23");
         }
-        let rest = after_scheme(url)?;
+        let (is_secure, rest) = scheme(url)?;
         let (authority, rest) =
             rest.split_at_checked(rest.find(['/', '?']).unwrap_or(rest.len())).unwrap_or((rest, ""));
         if rest.contains('@') {
@@ -97,18 +109,19 @@ impl<'a> Parts<'a> {
             None => (None, authority),
         };
         let (host, port) = host_and_port(address)?;
-        Ok(Self { userinfo, host, port, path, query })
+        Ok(Self { is_secure, userinfo, host, port, path, query })
     }
 }
 
-fn after_scheme(url: &str) -> Result<&str> {
+/// Whether it is `amqps`, and what is behind it.
+fn scheme(url: &str) -> Result<(bool, &str)> {
     match url.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqp") => Ok(rest),
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("amqps") => bad(
-            "scheme",
-            "amqps needs TLS, which comes with a cargo feature, rustls or native-tls, that this build lacks",
-        ),
-        _ => bad("scheme", "a URL begins with amqp://"),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqp") => Ok((false, rest)),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqps") && tls::IS_BUILT_IN => Ok((true, rest)),
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("amqps") => {
+            bad("scheme", &format!("amqps is not possible: {}", tls::NOT_BUILT_IN))
+        }
+        _ => bad("scheme", "a URL begins with amqp:// or amqps://"),
     }
 }
 
@@ -154,22 +167,50 @@ fn virtual_host(path: &str) -> Result<String> {
     }
 }
 
-fn options(mut builder: ParametersBuilder, query: &str) -> Result<ParametersBuilder> {
+fn options(mut builder: ParametersBuilder, url: &Parts<'_>) -> Result<ParametersBuilder> {
     let mut seen = Vec::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    let mut tls = TlsOptions::new();
+    let mut identity = (None, None);
+    for (name, value) in form_urlencoded::parse(url.query.as_bytes()) {
         if seen.contains(&name) {
             return bad("url", &format!("the option {name:?} is given twice"));
         }
-        builder = match &*name {
+        if TLS_OPTIONS.contains(&&*name) && !url.is_secure {
+            return bad("url", &format!("the option {name:?} is for amqps:// only"));
+        }
+        match &*name {
             "heartbeat" => {
-                builder.heartbeat(Some(number("heartbeat", "is not a number of seconds up to 65535", &value)?))
+                let seconds = number("heartbeat", "is not a number of seconds up to 65535", &value)?;
+                builder = builder.heartbeat(Some(seconds));
             }
-            _ => return bad("url", &format!("there is no option {name:?}; there is: heartbeat")),
-        };
+            "auth_mechanism" if value.eq_ignore_ascii_case("plain") => {}
+            "auth_mechanism" if value.eq_ignore_ascii_case("external") => {
+                builder = builder.credentials(ExternalCredentials);
+            }
+            "auth_mechanism" => return bad("auth_mechanism", "is neither plain nor external"),
+            "cacertfile" => tls = tls.ca_file(&*value),
+            "certfile" => identity.0 = Some(value.into_owned()),
+            "keyfile" => identity.1 = Some(value.into_owned()),
+            "server_name_indication" => tls = tls.server_name(value),
+            "verify" if value == "verify_peer" => {}
+            "verify" => return bad("verify", "can only be verify_peer: name the CA of a private broker in cacertfile"),
+            _ => return bad("url", &format!("there is no option {name:?}; there are: {}", all_options())),
+        }
         seen.push(name);
     }
-    Ok(builder)
+    tls = match identity {
+        (Some(certificate), Some(key)) => tls.client_certificate_files(certificate, key),
+        (None, None) => tls,
+        _ => return bad("url", "certfile and keyfile belong together"),
+    };
+    Ok(if url.is_secure { builder.tls(tls) } else { builder })
 }
+
+fn all_options() -> String {
+    [&["auth_mechanism", "heartbeat"], &TLS_OPTIONS[..]].concat().join(", ")
+}
+
+const TLS_OPTIONS: [&str; 5] = ["cacertfile", "certfile", "keyfile", "server_name_indication", "verify"];
 
 /// Digits only, where Rust would also take a sign.
 fn number(name: &'static str, problem: &str, digits: &str) -> Result<u16> {
@@ -263,11 +304,49 @@ mod tests {
         }
     }
 
-    /// DESIGN 8: an error naming the feature, never plaintext.
+    /// An error naming the feature, never plaintext.
     #[test]
+    #[cfg(not(any(feature = "rustls", feature = "native-tls")))]
     fn amqps_is_refused_without_tls() {
         let (name, problem) = refused("amqps://user:pass@host");
         assert!(name == "scheme" && problem.contains("rustls") && problem.contains("native-tls"), "{problem}");
+        let builder = ConnectionParameters::builder().tls(TlsOptions::new());
+        assert!(matches!(builder.build(), Err(Error::BadParameter { name: "tls", .. })));
+    }
+
+    /// U1, U2, U8.
+    #[test]
+    #[cfg(any(feature = "rustls", feature = "native-tls"))]
+    fn amqps_is_tls_with_a_port_and_options_of_its_own() {
+        use crate::TlsBackend::{NativeTls, Rustls};
+        let secure = |url: &str, options: TlsOptions| {
+            let parameters = parse(url);
+            assert_eq!(format!("{:?}", parameters.tls().unwrap()), format!("{options:?}"), "{url}");
+            parameters.port()
+        };
+        assert_eq!(secure("AMQPS://host/v", TlsOptions::new()), 5671);
+        assert_eq!(secure("amqps://host:5672?verify=verify_peer", TlsOptions::new()), 5672);
+        assert_eq!(
+            secure("amqps://host?server_name_indication=rabbit&heartbeat=1", TlsOptions::new().server_name("rabbit")),
+            5671
+        );
+        assert!(parse("amqp://host").tls().is_none());
+        assert_eq!(parse("amqps://host?auth_mechanism=external").credentials().mechanism(), "EXTERNAL");
+        for (url, name, problem) in [
+            ("amqps://host?verify=verify_none", "verify", "cacertfile"),
+            ("amqps://host?certfile=a", "url", "belong together"),
+            ("amqps://host?auth_mechanism=x", "auth_mechanism", "neither"),
+            ("amqp://host?cacertfile=a", "url", "amqps:// only"),
+            ("amqps://host?cacertfile=/no/such/file", "tls", "ca_file /no/such/file: "),
+            ("amqps://host?certfile=/no/such/file&keyfile=/no/key", "tls", "/no/such/file: "),
+        ] {
+            let (told, why) = refused(url);
+            assert!(told == name && why.contains(problem), "{url}: {told}: {why}");
+        }
+        for (backend, is_there) in [(Rustls, cfg!(feature = "rustls")), (NativeTls, cfg!(feature = "native-tls"))] {
+            let built = ConnectionParameters::builder().tls(TlsOptions::new().backend(backend)).build();
+            assert_eq!(built.is_ok(), is_there, "{backend:?}: {built:?}");
+        }
     }
 
     /// U3: pika decoded neither.

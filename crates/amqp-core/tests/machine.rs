@@ -8,12 +8,14 @@ use amqp_core::{
     spec::{Method, basic, channel, connection, queue},
 };
 use pooka_testkit::scripted_peer::{Cut, Frame, Scene, cut_everything, start};
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+use pooka_testkit::scripted_peer::{Secrecy, secure_everything};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
-/// Each story is told three times: what the peer says arrives whole, in halves, and one octet at a time.
+/// Each story is told five times: what the peer says arrives whole, in halves, and one octet at a time, and over TLS.
 macro_rules! stories {
     ($($story:ident)*) => {
         mod whole {
@@ -24,6 +26,14 @@ macro_rules! stories {
         }
         mod by_the_octet {
             $( #[test] fn $story() { super::cut_everything(super::Cut::Octets(vec![1])); super::$story(); } )*
+        }
+        #[cfg(feature = "rustls")]
+        mod over_rustls {
+            $( #[test] fn $story() { super::secure(amqp_core::TlsBackend::Rustls); super::$story(); } )*
+        }
+        #[cfg(feature = "native-tls")]
+        mod over_native_tls {
+            $( #[test] fn $story() { super::secure(amqp_core::TlsBackend::NativeTls); super::$story(); } )*
         }
     };
 }
@@ -77,6 +87,12 @@ stories! {
     a_channel_without_handles_and_without_anything_going_on_is_closed
     events_reach_who_registered_for_them_until_they_are_removed
     dropping_the_loop_calls_nobody_and_later_calls_say_so
+}
+
+#[cfg(any(feature = "rustls", feature = "native-tls"))]
+fn secure(backend: amqp_core::TlsBackend) {
+    secure_everything(Secrecy::new(backend).unwrap());
+    cut_everything(Cut::Octets(vec![700]));
 }
 
 /// What a test's callbacks have seen, in order.

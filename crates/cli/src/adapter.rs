@@ -1,9 +1,13 @@
 //! Which event loop serves a command: the only place that knows adapters.
 
-use crate::{app::App, end::End, options::Common};
+use crate::{
+    app::App,
+    end::End,
+    options::{Common, TlsKind},
+};
 use pooka::{
     Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, MioConnection, Result, SelectConnection,
-    SmolConnection, TokioConnection, TokioLoop,
+    SmolConnection, TlsBackend, TlsOptions, TokioConnection, TokioLoop,
 };
 use std::{
     fmt,
@@ -82,7 +86,12 @@ pub(crate) fn run_with<W: 'static>(
 /// The parameters that the command line means.
 pub(crate) fn parameters(common: &Common) -> Result<ConnectionParameters> {
     let parameters: ConnectionParameters = common.url.parse()?;
+    let tls = tls(common, parameters.tls())?;
     let builder = parameters.into_builder().connection_name("pooka");
+    let builder = match tls {
+        Some(tls) => builder.tls(tls),
+        None => builder,
+    };
     let builder = match common.timeout {
         Some(timeout) => {
             builder.socket_timeout(timeout).stack_timeout(timeout).rpc_timeout(Some(timeout)).close_timeout(timeout)
@@ -90,6 +99,31 @@ pub(crate) fn parameters(common: &Common) -> Result<ConnectionParameters> {
         None => builder,
     };
     builder.build()
+}
+
+/// What the options change of the URL's TLS; nothing if there are none.
+fn tls(common: &Common, of_url: Option<&TlsOptions>) -> Result<Option<TlsOptions>> {
+    let Common { cacert, cert, key, tls, .. } = common;
+    if cacert.is_none() && cert.is_none() && key.is_none() && tls.is_none() {
+        return Ok(None);
+    }
+    let bad = |problem: &str| Err(Error::BadParameter { name: "tls", problem: problem.into() });
+    let Some(mut options) = of_url.cloned() else {
+        return bad("--cacert, --cert, --key and --tls are for a URL that begins with amqps://");
+    };
+    if let Some(file) = cacert {
+        options = options.ca_file(file);
+    }
+    options = match (cert, key) {
+        (Some(cert), Some(key)) => options.client_certificate_files(cert, key),
+        (None, None) => options,
+        _ => return bad("--cert and --key belong together"),
+    };
+    Ok(Some(match tls {
+        Some(TlsKind::Rustls) => options.backend(TlsBackend::Rustls),
+        Some(TlsKind::NativeTls) => options.backend(TlsBackend::NativeTls),
+        None => options,
+    }))
 }
 
 fn serve<W: 'static, C: Connection<App<W>>>(connection: Result<C>, mut app: App<W>) -> Result<(End, W)> {

@@ -3,7 +3,7 @@
 use crate::adapter::AdapterKind;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use pooka::{PollerKind, Table, Value};
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// Publish, consume and look at a RabbitMQ.
 #[derive(Debug, Parser)]
@@ -36,9 +36,28 @@ pub(crate) struct Common {
     /// Which call the select adapter waits with: auto, select, poll, epoll or kqueue
     #[arg(long, global = true, default_value = "auto")]
     pub(crate) poller: PollerKind,
+    /// Trust the CA certificates in this file (PEM) instead of the system's; this and the following for amqps:// only
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// The client certificate to present (PEM)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The client certificate's key (PEM, not encrypted)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Who does TLS
+    #[arg(long, global = true, value_enum)]
+    pub(crate) tls: Option<TlsKind>,
     /// Seconds for the connect, and for each reply and confirm; not for the waiting for messages
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// A back end of TLS, by its name on the command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum TlsKind {
+    Rustls,
+    NativeTls,
 }
 
 #[derive(Debug, Subcommand)]

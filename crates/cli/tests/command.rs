@@ -56,6 +56,23 @@ fn ping_says_which_broker_it_is_by_every_adapter() {
 }
 
 #[test]
+fn ping_goes_over_tls_by_every_adapter() {
+    let url = pooka_testkit::tls_broker_url().unwrap();
+    let (bare, file) = url.split_once("?cacertfile=").unwrap();
+    for adapter in ADAPTERS {
+        for (backend, is_built_in) in
+            [("rustls", cfg!(feature = "rustls")), ("native-tls", cfg!(feature = "native-tls"))]
+        {
+            let ping = |url| pooka(&["--adapter", adapter, "--tls", backend, "--cacert", file, "--url", url, "ping"]);
+            let (code, words) =
+                if is_built_in { (0, "RabbitMQ 3.") } else { (2, "lacks the cargo feature native-tls") };
+            ping(bare).is(code, words);
+        }
+    }
+    pooka(&["--url", bare, "ping"]).is(3, "the issuer of the peer's certificate is not trusted");
+}
+
+#[test]
 fn what_is_published_is_got_octet_for_octet_and_then_the_queue_is_empty() {
     let queue = Queue::new();
     let body: Vec<u8> = (0..=255).chain(*b"\n\0\r\n").collect();

@@ -24,6 +24,9 @@ fn what_cannot_be_meant_is_usage() {
         &["--timeout", "soon", "ping"],
         &["--url", "http://localhost", "ping"],
         &["--url", "amqp://localhost?hearbeat=3", "ping"],
+        &["--cacert", "ca.pem", "ping"],
+        &["--url", "amqps://localhost", "--cert", "client.pem", "ping"],
+        &["--url", "amqps://localhost", "--cacert", "/no/such/ca.pem", "ping"],
     ] {
         let ended = pooka(arguments);
         assert_eq!(ended.code, 2, "{arguments:?}: {}", String::from_utf8_lossy(&ended.stderr));

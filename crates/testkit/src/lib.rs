@@ -6,6 +6,7 @@
 //! moment.
 #![forbid(unsafe_code)]
 
+mod authority;
 mod folder;
 mod handshake;
 mod installation;
@@ -15,10 +16,14 @@ mod ports;
 mod proxy;
 mod rabbit_node;
 pub mod scripted_peer;
+mod scripted_tls;
 mod shared;
 
+pub use authority::{Authority, Issued};
 pub use handshake::answers;
 pub use lifeline::Lifeline;
 pub use proxy::{Proxy, Way};
 pub use rabbit_node::RabbitNode;
-pub use shared::broker_url;
+/// For [`Issued::server_config`], and for servers that are made of it.
+pub use rustls;
+pub use shared::{broker_url, tls_broker_url};

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
+    pub(crate) amqps: u16,
     /// Where rabbitmqctl talks to the node.
     pub(crate) distribution: u16,
     pub(crate) epmd: u16,
@@ -16,8 +17,8 @@ pub(crate) struct Ports {
 impl Ports {
     /// Free at this moment; somebody else may still be quicker.
     pub(crate) fn free() -> io::Result<Self> {
-        let [amqp, distribution, epmd] = [bound()?, bound()?, bound()?];
-        Ok(Self { amqp: amqp.0, distribution: distribution.0, epmd: epmd.0 })
+        let [amqp, amqps, distribution, epmd] = [bound()?, bound()?, bound()?, bound()?];
+        Ok(Self { amqp: amqp.0, amqps: amqps.0, distribution: distribution.0, epmd: epmd.0 })
     }
 }
 
@@ -50,9 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_has_three_different_ports_outside_the_ephemeral_range() {
-        let Ports { amqp, distribution, epmd } = Ports::free().unwrap();
-        assert!(amqp != distribution && distribution != epmd && amqp != epmd);
-        assert!([amqp, distribution, epmd].iter().all(|port| (20_000..32_000).contains(port)));
+    fn a_node_has_four_different_ports_outside_the_ephemeral_range() {
+        let Ports { amqp, amqps, distribution, epmd } = Ports::free().unwrap();
+        let ports = std::collections::BTreeSet::from([amqp, amqps, distribution, epmd]);
+        assert_eq!(ports.len(), 4);
+        assert!(ports.iter().all(|port| (20_000..32_000).contains(port)));
     }
 }

@@ -9,6 +9,7 @@ use std::{env, fs, io, thread};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
+use crate::authority::Authority;
 use crate::folder::Folder;
 use crate::handshake;
 use crate::installation::Installation;
@@ -25,6 +26,7 @@ pub struct RabbitNode {
     name: String,
     ports: Ports,
     installation: Installation,
+    authority: Authority,
     // Dropped in this order: the folder goes last, when nobody writes to it any more.
     server: Option<Leash>,
     epmd: Leash,
@@ -54,15 +56,20 @@ impl RabbitNode {
         let installation = Installation::find()?;
         let folder = Folder::create()?;
         let name = folder.name();
-        folder.write("rabbitmq.conf", &configuration(ports.amqp))?;
+        let authority = Authority::new()?;
+        let issued = authority.server(&["localhost", "127.0.0.1", "::1"])?;
+        folder.write(CA, &authority.certificate())?;
+        folder.write("server.pem", &issued.certificate)?;
+        folder.write("server.key", &issued.key)?;
+        folder.write("rabbitmq.conf", &configuration(&ports, folder.path()))?;
         folder.write("advanced.config", "[].\n")?;
-        folder.write("enabled_plugins", "[].\n")?;
+        folder.write("enabled_plugins", "[rabbitmq_auth_mechanism_ssl].\n")?;
 
         let epmd_port = ports.epmd.to_string();
         let mut epmd = installation.command("epmd");
         epmd.args(["-port", &epmd_port, "-address", "127.0.0.1"]).env("HOME", folder.path());
         let epmd = Leash::start(&epmd, &folder.path().join("epmd.log"))?;
-        let mut node = Self { name, ports, installation, server: None, epmd, folder };
+        let mut node = Self { name, ports, installation, authority, server: None, epmd, folder };
         node.await_epmd()?;
         node.boot()?;
         Ok(node)
@@ -87,6 +94,29 @@ impl RabbitNode {
     /// `amqp://guest:guest@127.0.0.1:PORT/%2F`; it stays the same over [`restart`](Self::restart).
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2F", self.ports.amqp)
+    }
+
+    /// The same over TLS, with the node's CA: `amqps://guest:guest@127.0.0.1:PORT/%2F?cacertfile=PATH`.
+    ///
+    /// The node's certificate is for localhost and its addresses. A client may present a certificate of the
+    /// [authority](Self::authority)'s, and log in with EXTERNAL as the user of its common name.
+    pub fn tls_url(&self) -> String {
+        format!("amqps://guest:guest@127.0.0.1:{}/%2F?cacertfile={}", self.ports.amqps, encoded(&self.ca_file()))
+    }
+
+    /// The port on 127.0.0.1 where AMQP is spoken over TLS.
+    pub fn tls_port(&self) -> u16 {
+        self.ports.amqps
+    }
+
+    /// The certificate of the node's authority.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.path().join(CA)
+    }
+
+    /// Who has issued the node's certificate, and whose clients it trusts.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// The port on 127.0.0.1 where AMQP is spoken. It lies below the ports that the system hands out to outgoing connections, so
@@ -186,10 +216,19 @@ impl RabbitNode {
             if server.has_ended()? {
                 return Err(self.failure("it ended by itself"));
             }
-            // The name tells our node from another one that has got our port.
+            // TLS comes last. The name and the certificate tell our node from another one that has got our port.
             if handshake::answers(self.ports.amqp, &self.name).is_ok() {
-                self.server = Some(server);
-                return Ok(());
+                match self.authority.is_served_at(self.ports.amqps) {
+                    Ok(()) => {
+                        self.server = Some(server);
+                        return Ok(());
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(error) => {
+                        let what = format!("somebody else is at its port for TLS: {error}");
+                        return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+                    }
+                }
             }
             if Instant::now() >= deadline {
                 return Err(self.failure("it opened no connection in two minutes"));
@@ -256,9 +295,38 @@ impl RabbitNode {
     }
 }
 
-fn configuration(port: u16) -> String {
-    format!("listeners.tcp.1 = 127.0.0.1:{port}\ndisk_free_limit.absolute = 1MB\nlog.console = false\n")
+fn configuration(ports: &Ports, folder: &Path) -> String {
+    let (folder, Ports { amqp, amqps, .. }) = (folder.display(), ports);
+    format!(
+        "listeners.tcp.1 = 127.0.0.1:{amqp}
+listeners.ssl.1 = 127.0.0.1:{amqps}
+ssl_options.cacertfile = {folder}/{CA}
+ssl_options.certfile = {folder}/server.pem
+ssl_options.keyfile = {folder}/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+ssl_cert_login_from = common_name
+auth_mechanisms.1 = PLAIN
+auth_mechanisms.2 = AMQPLAIN
+auth_mechanisms.3 = EXTERNAL
+disk_free_limit.absolute = 1MB
+log.console = false
+"
+    )
 }
+
+/// For the query of a URL.
+fn encoded(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let encode = |c: char| if c.is_alphanumeric() || "/-_.".contains(c) { c.to_string() } else { percent(c) };
+    text.chars().map(encode).collect()
+}
+
+fn percent(c: char) -> String {
+    c.encode_utf8(&mut [0; 4]).bytes().map(|octet| format!("%{octet:02X}")).collect()
+}
+
+const CA: &str = "ca.pem";
 
 fn is_a_setting(variable: &OsString) -> bool {
     let name = variable.to_string_lossy();
@@ -284,6 +352,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_path_is_encoded_for_a_url() {
+        assert_eq!(encoded(Path::new("/tmp/a b+c/ä&%.pem")), "/tmp/a%20b%2Bc/ä%26%25.pem");
+    }
+
+    #[test]
     fn only_the_last_lines_are_told() {
         assert_eq!(last_lines("a\nb\nc\n", 2), "  b\n  c\n");
         assert_eq!(last_lines("a\n", 2), "  a\n");
@@ -292,7 +365,7 @@ mod tests {
     #[test]
     #[cfg(feature = "broker-tests")]
     fn a_taken_port_is_told_from_other_failures() {
-        for take in [|ports: &Ports| ports.amqp, |ports: &Ports| ports.epmd] {
+        for take in [|ports: &Ports| ports.amqp, |ports: &Ports| ports.amqps, |ports: &Ports| ports.epmd] {
             let ports = Ports::free().unwrap();
             let _taken = std::net::TcpListener::bind(("127.0.0.1", take(&ports))).unwrap();
             let error = RabbitNode::start_on(ports).unwrap_err();

@@ -1,5 +1,7 @@
 //! A broker that says what a test tells it to, in memory, under a clock that jumps.
 
+use crate::scripted_tls::{FarEnd, secrecy};
+pub use crate::scripted_tls::{Secrecy, secure_everything};
 use amqp_core::{
     BasicProperties, ConnectionHandle, ConnectionParameters, LoopHandle, Outcome, Result,
     hub::{Hub, Interest, Network, Token, Turn},
@@ -44,9 +46,13 @@ struct Stream {
     discards: bool,
     /// The client wants to know when it can read.
     watched: bool,
+    /// The client wants to know when it can write.
+    asks_for_room: bool,
     /// The client has been told that it is connected.
     told: bool,
     token: Option<Token>,
+    /// The peer speaks TLS, and so has plaintext on its side and ciphertext on the client's.
+    tls: Option<FarEnd>,
 }
 
 /// How much of what the peer has said a read gives.
@@ -91,6 +97,11 @@ impl<S: 'static> Scene<S> {
     ) -> Self {
         let wire = Wire::default();
         wire.cut(CUT.with_borrow(Cut::clone));
+        let mut parameters = parameters;
+        if let Some(secrecy) = secrecy() {
+            parameters = secrecy.secured(parameters).expect("the options of a test can be built");
+            wire.0.borrow_mut().tls = FarEnd::new(secrecy.server).ok();
+        }
         let hub = Hub::new(Memory(wire.clone()));
         let connection = hub.handle().connect(parameters, on_open);
         Self { hub, wire, connection, now: Instant::now() }
@@ -223,12 +234,43 @@ impl Wire {
 
     /// The peer sends octets.
     pub fn octets(&self, octets: &[u8]) {
+        let Stream { tls, to_client, .. } = &mut *self.0.borrow_mut();
+        match tls {
+            Some(tls) => tls.say(octets, to_client),
+            None => to_client.extend(octets),
+        }
+    }
+
+    /// The peer sends octets past its TLS.
+    pub fn raw_octets(&self, octets: &[u8]) {
         self.0.borrow_mut().to_client.extend(octets);
     }
 
-    /// The peer hangs up behind what it has said.
+    /// The peer hangs up behind what it has said, with the goodbye of TLS if it speaks that.
     pub fn hang_up(&self) {
+        let Stream { tls, to_client, ended, .. } = &mut *self.0.borrow_mut();
+        if let Some(tls) = tls {
+            tls.close(to_client);
+        }
+        *ended = true;
+    }
+
+    /// The peer says the goodbye of TLS, and stays.
+    pub fn say_goodbye(&self) {
+        let Stream { tls, to_client, .. } = &mut *self.0.borrow_mut();
+        if let Some(tls) = tls {
+            tls.close(to_client);
+        }
+    }
+
+    /// The stream ends behind what the peer has said, without a goodbye.
+    pub fn cut_off(&self) {
         self.0.borrow_mut().ended = true;
+    }
+
+    /// What the peer's TLS has to say of the client: "goodbye" behind its close_notify, else the alert that it sent.
+    pub fn complaint(&self) -> Option<String> {
+        self.0.borrow_mut().tls.as_mut()?.complaint()
     }
 
     /// From now on reads give no more than this.
@@ -244,6 +286,11 @@ impl Wire {
     /// From now on the peer forgets what it hears.
     pub fn discard(&self) {
         self.0.borrow_mut().discards = true;
+    }
+
+    /// Whether the client waits until it can write again.
+    pub fn asks_for_room(&self) -> bool {
+        self.0.borrow().asks_for_room
     }
 
     /// Octets that the client has not read yet.
@@ -347,7 +394,8 @@ impl Network for Memory {
     }
 
     fn watch(&mut self, socket: &Wire, _: Token, interest: Interest) -> io::Result<()> {
-        socket.0.borrow_mut().watched = interest.readable;
+        let mut stream = socket.0.borrow_mut();
+        (stream.watched, stream.asks_for_room) = (interest.readable, interest.writable);
         Ok(())
     }
 
@@ -376,13 +424,19 @@ impl io::Read for Wire {
 impl io::Write for Wire {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         let mut stream = self.0.borrow_mut();
+        let stream = &mut *stream;
         let n = stream.room.map_or(octets.len(), |room| room.min(octets.len()));
         if n == 0 && !octets.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         stream.room = stream.room.map(|room| room - n);
-        if !stream.discards {
-            stream.from_client.extend_from_slice(octets.get(..n).unwrap_or_default());
+        let octets = octets.get(..n).unwrap_or_default();
+        match &mut stream.tls {
+            Some(tls) => tls.hear(octets, &mut stream.from_client, &mut stream.to_client),
+            None => stream.from_client.extend_from_slice(octets),
+        }
+        if stream.discards {
+            stream.from_client.clear();
         }
         Ok(n)
     }

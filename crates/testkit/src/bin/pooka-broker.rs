@@ -1,6 +1,6 @@
 //! `pooka-broker [-- COMMAND …]`: a private RabbitMQ for as long as COMMAND runs, or until Ctrl-C.
 //!
-//! COMMAND finds the broker's URL in `AMQP_URL`; its exit status is ours. Without COMMAND the URL is printed.
+//! COMMAND finds the broker's URL in `AMQP_URL`, and the one for TLS in `AMQPS_URL`; its exit status is ours. Without COMMAND the URL is printed.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -32,7 +32,9 @@ fn run(command: Vec<OsString>) -> io::Result<u8> {
     // Until the signals are caught they end us, and the node with us.
     let node = RabbitNode::start()?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    eprintln!("pooka-broker: {} (pid {}, {})", node.url(), node.pid().unwrap_or_default(), node.folder().display());
+    let (pid, folder) = (node.pid().unwrap_or_default(), node.folder().display());
+    eprintln!("pooka-broker: {} (pid {pid}, {folder})", node.url());
+    eprintln!("pooka-broker: {}", node.tls_url());
     match command.split_first() {
         Some((program, arguments)) => run_command(Command::new(program).args(arguments), &node, signals),
         None => wait_for_signal(&node, signals),
@@ -41,7 +43,14 @@ fn run(command: Vec<OsString>) -> io::Result<u8> {
 
 fn run_command(command: &mut Command, node: &RabbitNode, mut signals: Signals) -> io::Result<u8> {
     Lifeline::hold()?.give_to(command);
-    let mut child = command.env("AMQP_URL", node.url()).spawn().map_err(|error| {
+    // What `cargo run` says of this package makes build scripts below it run again.
+    for variable in env::vars_os().map(|(name, _)| name) {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&variable);
+        }
+    }
+    let mut child = command.env("AMQP_URL", node.url()).env("AMQPS_URL", node.tls_url()).spawn().map_err(|error| {
         let program = command.get_program().to_string_lossy();
         io::Error::new(error.kind(), format!("cannot run {program}: {error}"))
     })?;
