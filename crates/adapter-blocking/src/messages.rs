@@ -1,7 +1,7 @@
 //! A consumer as an iterator.
 
-use crate::{channel::BlockingChannel, engine::Engine};
-use amqp_core::{Consume, Consumer, Error, Message, Result, ShortString, Table};
+use crate::{channel::BlockingChannel, consume::consume_options, engine::Engine};
+use amqp_core::{Consume, Consumer, Error, Message, Result, ShortString};
 use std::{
     future::IntoFuture,
     sync::Arc,
@@ -37,39 +37,10 @@ impl ConsumeMessages {
         Self { channel: channel.clone(), consume, inactivity_timeout: None }
     }
 
-    /// Its tag; otherwise one is made up.
-    pub fn consumer_tag(mut self, tag: impl Into<ShortString>) -> Self {
-        self.consume = self.consume.consumer_tag(tag);
-        self
-    }
+    consume_options!();
 
-    /// Whether messages are settled as soon as they are sent: faster, and what was not yielded can be lost. It needs a
-    /// [`capacity`](Self::capacity).
-    pub fn no_ack(mut self, no_ack: bool) -> Self {
-        self.consume = self.consume.no_ack(no_ack);
-        self
-    }
-
-    /// Whether nobody else may consume from the queue.
-    pub fn exclusive(mut self, exclusive: bool) -> Self {
-        self.consume = self.consume.exclusive(exclusive);
-        self
-    }
-
-    /// `x-priority` and so on.
-    pub fn arguments(mut self, arguments: Table) -> Self {
-        self.consume = self.consume.arguments(arguments);
-        self
-    }
-
-    /// How many unacknowledged messages this consumer may have; otherwise as [`basic_qos`](BlockingChannel::basic_qos) said,
-    /// or 100.
-    pub fn prefetch(mut self, prefetch: u16) -> Self {
-        self.consume = self.consume.prefetch(prefetch);
-        self
-    }
-
-    /// How many messages may wait here, where the broker knows no limit.
+    /// How many messages may wait here: needed where the broker knows no limit, because of [`no_ack`](Self::no_ack) or a
+    /// prefetch of 0. Without a word a hundred unacknowledged messages may.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.consume = self.consume.capacity(messages);
         self

@@ -3,12 +3,11 @@
 use crate::sockets::Sockets;
 use amqp_core::{
     Connection, ConnectionHandle, ConnectionParameters, IoLoop, LoopHandle, Outcome, Result,
-    hub::Hub,
-    task::{Clock, Task, unattended},
+    task::{Clock, Served},
 };
 use async_io::Timer;
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     task::{Context, Poll},
     time::Instant,
@@ -17,9 +16,7 @@ use std::{
 /// A loop that any executor serves, for any number of connections; its sockets and its timer are async-io's.
 #[derive(Debug)]
 pub struct SmolLoop<S: 'static = ()> {
-    hub: Hub<S, Sockets>,
-    task: Task,
-    alarm: Alarm,
+    served: Served<S, Sockets, Alarm>,
 }
 
 /// A connection with a [`SmolLoop`] of its own.
@@ -34,8 +31,7 @@ pub struct SmolConnection<S: 'static = ()> {
 impl<S: 'static> SmolLoop<S> {
     /// A loop without connections, which [`LoopHandle::connect`] makes.
     pub fn new() -> Self {
-        let task = Task::default();
-        Self { hub: Hub::new(Sockets { task: task.clone() }), task, alarm: Alarm::default() }
+        Self { served: Served::new(|task| Sockets { task }, Alarm::default()) }
     }
 
     /// Serves until [`stop`](IoLoop::stop), until the last connection is over, or until a callback fails; it can be
@@ -47,11 +43,7 @@ impl<S: 'static> SmolLoop<S> {
     /// # Panics
     /// Goes on with a callback's panic.
     pub async fn run(&mut self, state: &mut S) -> Result<()> {
-        poll_fn(|context| self.poll(state, context)).await
-    }
-
-    fn poll(&mut self, state: &mut S, context: &mut Context<'_>) -> Poll<Result<()>> {
-        self.task.poll(&mut self.hub, state, &mut self.alarm, context)
+        self.served.run(state).await
     }
 }
 
@@ -63,7 +55,7 @@ impl<S: 'static> Default for SmolLoop<S> {
 
 impl<S: 'static> IoLoop<S> for SmolLoop<S> {
     fn handle(&self) -> LoopHandle<S> {
-        self.hub.handle()
+        self.served.handle()
     }
 
     fn start(&mut self, state: &mut S) -> Result<()> {
@@ -95,10 +87,7 @@ impl SmolConnection {
         impl Future<Output = Result<ConnectionHandle>> + Send + 'static,
         impl Future<Output = Result<()>> + Send + 'static,
     ) {
-        let mut ioloop = SmolLoop::new();
-        let connecting = ioloop.handle().connection(parameters);
-        let driver = unattended(move |context| ioloop.poll(&mut (), context));
-        (connecting, driver)
+        SmolLoop::new().served.pair(parameters)
     }
 }
 

@@ -4,11 +4,10 @@ use crate::sockets::Sockets;
 use amqp_core::{
     Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, LoopHandle, Outcome, Result,
     error::Misuse,
-    hub::Hub,
-    task::{Clock, Task, unattended},
+    task::{Clock, Served},
 };
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     task::{Context, Poll},
     time::Instant,
@@ -24,9 +23,7 @@ use tokio::{
 /// of the two ways only.
 #[derive(Debug)]
 pub struct TokioLoop<S: 'static = ()> {
-    hub: Hub<S, Sockets>,
-    task: Task,
-    timer: Timer,
+    served: Served<S, Sockets, Timer>,
     used: Used,
 }
 
@@ -50,9 +47,7 @@ pub struct TokioConnection<S: 'static = ()> {
 impl<S: 'static> TokioLoop<S> {
     /// A loop without connections, which [`LoopHandle::connect`] makes. It needs no runtime yet.
     pub fn new() -> Self {
-        let task = Task::default();
-        let hub = Hub::new(Sockets { task: task.clone() });
-        Self { hub, task, timer: Timer::default(), used: Used::NotYet }
+        Self { served: Served::new(|task| Sockets { task }, Timer::default()), used: Used::NotYet }
     }
 
     /// Serves until [`stop`](IoLoop::stop), until the last connection is over, or until a callback fails; it can be
@@ -68,15 +63,7 @@ impl<S: 'static> TokioLoop<S> {
             return Err(Misuse::RunAfterStart.into());
         }
         self.used = Used::Running;
-        self.serve(state).await
-    }
-
-    async fn serve(&mut self, state: &mut S) -> Result<()> {
-        poll_fn(|context| self.poll(state, context)).await
-    }
-
-    fn poll(&mut self, state: &mut S, context: &mut Context<'_>) -> Poll<Result<()>> {
-        self.task.poll(&mut self.hub, state, &mut self.timer, context)
+        self.served.run(state).await
     }
 }
 
@@ -88,7 +75,7 @@ impl<S: 'static> Default for TokioLoop<S> {
 
 impl<S: 'static> IoLoop<S> for TokioLoop<S> {
     fn handle(&self) -> LoopHandle<S> {
-        self.hub.handle()
+        self.served.handle()
     }
 
     /// Serves on a current-thread runtime that the loop makes for itself and keeps.
@@ -122,7 +109,7 @@ struct Started<'a, S: 'static> {
 impl<S: 'static> Started<'_, S> {
     fn serve(&mut self, state: &mut S) -> Result<()> {
         match &self.runtime {
-            Some(runtime) => runtime.block_on(self.ioloop.serve(state)),
+            Some(runtime) => runtime.block_on(self.ioloop.served.run(state)),
             None => Err(Error::LoopGone),
         }
     }
@@ -177,10 +164,7 @@ impl TokioConnection {
         impl Future<Output = Result<ConnectionHandle>> + Send + 'static,
         impl Future<Output = Result<()>> + Send + 'static,
     ) {
-        let mut ioloop = TokioLoop::new();
-        let connecting = ioloop.handle().connection(parameters);
-        let driver = unattended(move |context| ioloop.poll(&mut (), context));
-        (connecting, driver)
+        TokioLoop::new().served.pair(parameters)
     }
 }
 

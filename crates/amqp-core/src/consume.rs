@@ -101,6 +101,12 @@ impl<S: 'static> Consume<S> {
         self
     }
 
+    /// What [`no_ack`](Self::no_ack) said.
+    #[doc(hidden)]
+    pub fn is_no_ack(&self) -> bool {
+        self.method.no_ack
+    }
+
     /// Whether nobody else may consume from the queue.
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.method.exclusive = exclusive;

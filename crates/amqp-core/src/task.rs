@@ -1,8 +1,12 @@
 //! A hub inside a future: what the adapters of runtimes share.
 
 use crate::{
+    awaited::Awaited,
+    connection::LoopHandle,
     error::Result,
+    handle::ConnectionHandle,
     hub::{Hub, Network, Token, Turn},
+    parameters::ConnectionParameters,
 };
 use std::{
     future::{Future, poll_fn},
@@ -92,16 +96,59 @@ impl Task {
     }
 }
 
-/// The future of a loop that nobody looks after: it goes on behind a callback that panicked. The panic hook has told of
-/// it, and its channel is closed.
-pub fn unattended(mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<()>>) -> impl Future<Output = Result<()>> {
-    poll_fn(move |context| {
-        loop {
-            if let Ok(poll) = catch_unwind(AssertUnwindSafe(|| poll(context))) {
-                return poll;
+/// A loop as a future: a hub, the task that serves it, and a runtime's clock.
+#[derive(Debug)]
+pub struct Served<S: 'static, N: Network, C> {
+    hub: Hub<S, N>,
+    task: Task,
+    clock: C,
+}
+
+impl<S: 'static, N: Network, C: Clock> Served<S, N, C> {
+    /// A loop without connections, on a network whose sockets wake the task.
+    pub fn new(network: impl FnOnce(Task) -> N, clock: C) -> Self {
+        let task = Task::default();
+        Self { hub: Hub::new(network(task.clone())), task, clock }
+    }
+
+    /// What everybody may have of it.
+    pub fn handle(&self) -> LoopHandle<S> {
+        self.hub.handle()
+    }
+
+    /// Serves until it is stopped, until its last connection is over, or until a callback fails.
+    ///
+    /// # Errors
+    /// What a callback returned. It can be called again and goes on behind it.
+    ///
+    /// # Panics
+    /// Goes on with a callback's panic. It can be called again and goes on behind it.
+    pub async fn run(&mut self, state: &mut S) -> Result<()> {
+        poll_fn(|context| self.poll(state, context)).await
+    }
+
+    fn poll(&mut self, state: &mut S, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.task.poll(&mut self.hub, state, &mut self.clock, context)
+    }
+}
+
+impl<N: Network, C: Clock> Served<(), N, C> {
+    /// A connection, and the future that serves it and that nobody looks after: it goes on behind a callback that panicked.
+    /// The panic hook has told of it, and its channel is closed.
+    pub fn pair(
+        mut self,
+        parameters: ConnectionParameters,
+    ) -> (Awaited<ConnectionHandle>, impl Future<Output = Result<()>>) {
+        let connecting = self.handle().connection(parameters);
+        let driver = poll_fn(move |context| {
+            loop {
+                if let Ok(poll) = catch_unwind(AssertUnwindSafe(|| self.poll(&mut (), context))) {
+                    return poll;
+                }
             }
-        }
-    })
+        });
+        (connecting, driver)
+    }
 }
 
 struct Ready {
