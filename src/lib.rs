@@ -45,8 +45,8 @@ pub use pooka_select::{PollerKind, SelectConnection, SelectLoop};
 
 #[cfg(feature = "blocking")]
 pub use pooka_blocking::{
-    BlockingChannel, BlockingConnection, BlockingConsume, BlockingPublish, CloseBlockingConnection, ConsumeMessages,
-    Messages, OpenBlockingChannel,
+    BlockingChannel, BlockingConnection, BlockingConsume, BlockingPublish, BlockingWaitForConfirms,
+    CloseBlockingConnection, ConsumeMessages, Messages, OpenBlockingChannel,
 };
 
 #[cfg(feature = "mio")]

@@ -110,6 +110,20 @@ fn a_publish_returns_when_the_broker_has_it_or_says_why_not() {
     connection.close().call().unwrap();
 }
 
+#[test]
+fn a_window_of_publishes_is_confirmed_by_waiting_for_it() {
+    let (connection, channel, queue) = open();
+    channel.confirm_select().call().unwrap();
+    for n in 0..5000_u32 {
+        channel.wait_for_confirms().at_most(99).call().unwrap();
+        channel.basic_publish("", &queue, &n.to_be_bytes()).send().unwrap();
+        assert!(channel.unconfirmed() <= 100);
+    }
+    assert!(channel.wait_for_confirms().within(20 * SECOND).call().unwrap());
+    assert_eq!((channel.unconfirmed(), ready(&channel, &queue)), (0, 5000));
+    connection.close().call().unwrap();
+}
+
 /// B16: without confirms a message that comes back is an event.
 #[test]
 fn a_returned_message_is_given_to_its_callback_when_events_are_processed() {

@@ -1,6 +1,11 @@
 //! A channel whose calls wait.
 
-use crate::{consume::BlockingConsume, engine::Engine, messages::ConsumeMessages, publish::BlockingPublish};
+use crate::{
+    consume::BlockingConsume,
+    engine::Engine,
+    messages::ConsumeMessages,
+    publish::{BlockingPublish, BlockingWaitForConfirms},
+};
 use amqp_core::{
     Body, CallbackId, Channel, DeliveryTag, Error, Expected, Handle, Outcome, Result, Returned, ShortString, Then,
     Waits, basic, error::Misuse, spec::Method,
@@ -59,6 +64,16 @@ impl BlockingChannel {
         body: impl Into<Body<'a>>,
     ) -> BlockingPublish<'a> {
         BlockingPublish::new(&self.engine, &self.channel, self.channel.basic_publish(exchange, routing_key, body))
+    }
+
+    /// Waits for the confirms of what was published by [`send`](BlockingPublish::send) on this channel until now.
+    pub fn wait_for_confirms(&self) -> BlockingWaitForConfirms {
+        BlockingWaitForConfirms::new(&self.engine, &self.channel)
+    }
+
+    /// Publishes that the broker has not confirmed yet; 0 without confirm mode.
+    pub fn unconfirmed(&self) -> usize {
+        self.channel.unconfirmed()
     }
 
     /// Starts a consumer whose messages are given to a callback [§1.8.3.3]; [`start_consuming`](Self::start_consuming)

@@ -44,4 +44,4 @@ pub use channel::BlockingChannel;
 pub use connection::{BlockingConnection, CloseBlockingConnection, OpenBlockingChannel};
 pub use consume::BlockingConsume;
 pub use messages::{ConsumeMessages, Messages};
-pub use publish::BlockingPublish;
+pub use publish::{BlockingPublish, BlockingWaitForConfirms};

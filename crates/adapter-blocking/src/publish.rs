@@ -1,7 +1,7 @@
 //! basic.publish, to be sent.
 
 use crate::engine::Engine;
-use amqp_core::{BasicProperties, Channel, Error, Publish, PublishOutcome, Result, error::Stage};
+use amqp_core::{BasicProperties, Channel, Error, Publish, PublishOutcome, Result, WaitForConfirms, error::Stage};
 use std::{
     fmt,
     future::IntoFuture,
@@ -73,6 +73,40 @@ impl<'a> BlockingPublish<'a> {
         self.engine.attended();
         self.publish.send()?;
         self.engine.sent()
+    }
+}
+
+/// Waits for confirms, to be called.
+#[must_use = "nothing is waited for before call()"]
+#[derive(Debug)]
+pub struct BlockingWaitForConfirms {
+    engine: Arc<Engine>,
+    wait: WaitForConfirms,
+}
+
+impl BlockingWaitForConfirms {
+    pub(crate) fn new(engine: &Arc<Engine>, channel: &Channel) -> Self {
+        Self { engine: engine.clone(), wait: channel.wait_for_confirms() }
+    }
+
+    /// Until no more than so many are unconfirmed, instead of none.
+    pub fn at_most(mut self, unconfirmed: usize) -> Self {
+        self.wait = self.wait.at_most(unconfirmed);
+        self
+    }
+
+    /// How long; `rpc_timeout` otherwise.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.wait = self.wait.within(limit);
+        self
+    }
+
+    /// Waits. The answer is whether all that was published since somebody last waited was acked.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], after which the confirms may still come; or why they will not.
+    pub fn call(self) -> Result<bool> {
+        self.engine.block_on(self.wait.into_future())?
     }
 }
 

@@ -465,13 +465,15 @@ impl<S: 'static> Driver<S> {
         }
         self.hook(number, confirmation.id(), || confirmation.method());
         let mut guard = self.shared.lock();
-        let settled = guard
-            .channels
-            .get_mut(&number)
-            .and_then(|channel| Some(channel.confirms.as_mut()?.confirmed(confirmation)));
+        let confirms = guard.channels.get_mut(&number).and_then(|channel| channel.confirms.as_mut());
+        let (settled, waits) =
+            confirms.map(|confirms| (confirms.confirmed(confirmation), confirms.has_waits())).unwrap_or_default();
         drop(guard);
-        for (then, outcome) in settled.into_iter().flatten() {
+        for (then, outcome) in settled {
             self.jobs.extend(then.resolve(Ok(Answer::Outcome(outcome))).map(|job| (number, job)));
+        }
+        if waits {
+            self.jobs.extend(self.shared.confirms_waited(number).into_iter().map(|job| (number, job)));
         }
         match self.lines.on_confirm(number) {
             Some((channel, callback)) => lend(|| callback(state, channel, confirmation)),

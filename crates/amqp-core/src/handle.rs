@@ -497,7 +497,7 @@ impl<S: 'static> Channel<S> {
     }
 
     /// Its state, unless it is closed.
-    fn look<R>(&self, look: impl FnOnce(&ChannelState<S>) -> R) -> Option<R> {
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&ChannelState<S>) -> R) -> Option<R> {
         let state = self.0.shared.lock();
         let channel = state.channels.get(&self.0.identity.number)?;
         (channel.identity.serial == self.0.identity.serial).then(|| look(channel))

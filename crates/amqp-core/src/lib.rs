@@ -48,6 +48,7 @@ pub mod timer;
 #[cfg_attr(not(any(feature = "rustls", feature = "native-tls")), expect(dead_code, reason = "nobody calls the filter"))]
 mod tls;
 pub mod uri;
+mod wait_for_confirms;
 pub mod wire;
 
 pub use awaited::Awaited;
@@ -66,7 +67,7 @@ pub use handle::{Channel, CloseConnection, ConnectionHandle, OpenChannel};
 pub use hold::Hold;
 pub use parameters::{ConnectionParameters, ParametersBuilder};
 pub use properties::{BasicProperties, Properties};
-pub use publish::Publish;
+pub use publish::{Publish, Publishing};
 pub use reply::Outcome;
 pub use request::{Ask, Confirm, Handle, Lends, Reply, Request, Waits};
 #[doc(hidden)]
@@ -77,6 +78,7 @@ pub use spec::{MethodId, basic, exchange, queue, tx};
 pub use table::{Table, Value};
 pub use timer::TimeoutId;
 pub use tls::{TlsBackend, TlsOptions, TlsProblem};
+pub use wait_for_confirms::WaitForConfirms;
 pub use wire::{ShortStr, ShortString};
 
 /// For [`TlsOptions::native_tls_connector`].

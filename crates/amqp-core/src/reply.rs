@@ -44,6 +44,8 @@ pub(crate) enum Answer {
     Method(Method),
     /// What became of a publish.
     Outcome(crate::confirm::PublishOutcome),
+    /// Enough publishes are confirmed; whether all were acked.
+    Confirmed(bool),
     /// basic.get found one.
     Message(Box<Message>),
 }

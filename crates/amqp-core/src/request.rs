@@ -287,7 +287,7 @@ macro_rules! ask {
             fn reply(answer: Answered) -> Result<Self::Reply> {
                 match answer.0 {
                     Answer::Method(method) => Self::Reply::try_from(method).map_err(|_| unexpected()),
-                    Answer::Message(_) | Answer::Outcome(_) => Err(unexpected()),
+                    Answer::Message(_) | Answer::Outcome(_) | Answer::Confirmed(_) => Err(unexpected()),
                 }
             }
         }
@@ -339,7 +339,7 @@ impl Ask for basic::Get {
         match answer.0 {
             Answer::Message(message) => Ok(Some(*message)),
             Answer::Method(_) => Ok(None),
-            Answer::Outcome(_) => Err(unexpected()),
+            Answer::Outcome(_) | Answer::Confirmed(_) => Err(unexpected()),
         }
     }
 }
