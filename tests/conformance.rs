@@ -65,6 +65,8 @@ macro_rules! cases {
 // Who does this test's TLS, if it has any.
 thread_local!(static TLS: Cell<Option<TlsBackend>> = const { Cell::new(None) });
 
+// The blocking adapter is not here, because it lends no state to callbacks: its rows are those of tests/awaited.rs, and
+// tests/blocking.rs is about its own calls.
 rows! {
     by_select: forms::BySelect<App>;
     by_poll: forms::ByPoll<App>;

@@ -189,6 +189,10 @@ impl Engine {
 
     /// A consumer's next item; `None` at the deadline, or when callbacks have been called meanwhile.
     pub(crate) fn next(&self, consumer: &mut Consumer, deadline: Option<Instant>) -> Result<Option<Item>> {
+        // Mostly the next message is here already.
+        if let Poll::Ready(next) = pin!(consumer.next()).poll(&mut Context::from_waker(Waker::noop())) {
+            return Ok(Some(next));
+        }
         let next = self.block_on_or(consumer.next(), deadline, &mut || self.inbox.has_work())?;
         if next.is_none() {
             self.dispatch()?;
