@@ -116,7 +116,8 @@ impl Messages {
         self.take(Instant::now().checked_add(limit)).transpose()
     }
 
-    /// Ends the consumer and waits for the broker's answer: what was never yielded goes back to the queue, and is counted.
+    /// Ends the consumer and waits for the broker's answer: what was never yielded goes back to the queue. Counted is what
+    /// had arrived already; what was still on its way goes back as well.
     ///
     /// # Errors
     /// The broker did not answer: the reason.
