@@ -56,7 +56,8 @@ fn blocking_basic_get() {
 
 #[test]
 fn comparing_publishing() {
-    let said = "BlockingConnection: 3000 messages in the queue\nSelectConnection: 3000 messages in the queue\n";
+    let count = |name| format!("{name}: 3000 messages were in the queue\n");
+    let said = [count("BlockingConnection"), count("SelectConnection")].concat();
     assert_eq!(output("pika_comparing_publishing", &["3000"]), said);
 }
 

@@ -43,9 +43,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         thread.join().map_err(|_| "a worker panicked")??;
     }
 
-    // What was not acknowledged would be back in the queue with the end of its channel.
-    channel.close().call()?;
-    let left = connection.channel().call()?.queue_declare(&queue).passive(true).call()?.message_count;
+    // What was not acknowledged is back in the queue behind this.
+    channel.basic_recover().call()?;
+    let left = channel.queue_delete(&queue).call()?.message_count;
     println!("{MESSAGES} messages worked on, {left} left");
     Ok(connection.close().call()?)
 }
