@@ -513,7 +513,8 @@ impl Error {
         }
     }
 
-    /// Whether a channel or one of its consumers is over, while the connection goes on: pika's `AMQPChannelError`.
+    /// Whether a channel or one of its consumers is over, while the connection goes on: pika's `AMQPChannelError`. A message
+    /// that came back or was refused harms no channel.
     pub fn is_channel_error(&self) -> bool {
         match self {
             Self::ChannelClosedByBroker { .. }
