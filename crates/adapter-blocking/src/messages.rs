@@ -108,6 +108,11 @@ impl Messages {
         self.consumer.as_ref().map(|consumer| consumer.consumer_tag().clone()).unwrap_or_default()
     }
 
+    /// Messages that have arrived and were not yielded yet: pika's `get_waiting_message_count`.
+    pub fn waiting_message_count(&self) -> usize {
+        self.consumer.as_ref().map_or(0, Consumer::len)
+    }
+
     /// The next message, if one comes in time. Callbacks of timers and other consumers run meanwhile.
     ///
     /// # Errors
