@@ -1,6 +1,8 @@
 //! pika's "connection recovery with multiple hosts": consume, and begin again at the next host when the connection is lost.
 //!
 //!     cargo run --example pika_blocking_consume_recover_multiple_hosts --features blocking -- QUEUE URL...
+//!
+//! It ends, and deletes the queue, with a message that says `stop`.
 
 use pooka::{BlockingChannel, BlockingConnection, ConnectionParameters, Error, Message, Result};
 use std::{thread, time::Duration};
@@ -28,7 +30,10 @@ fn consume(queue: &str, parameters: ConnectionParameters) -> Result<()> {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let queue = arguments.next().unwrap_or_else(|| "recovery-example".into());
-    let nodes: Vec<ConnectionParameters> = arguments.map(|url| url.parse()).collect::<Result<_>>()?;
+    let mut nodes = arguments.map(|url| url.parse()).collect::<Result<Vec<ConnectionParameters>>>()?;
+    if nodes.is_empty() {
+        nodes.push(ConnectionParameters::default());
+    }
     for parameters in nodes.into_iter().cycle() {
         match consume(&queue, parameters) {
             Ok(()) => break,
