@@ -62,3 +62,8 @@ pub use pooka_smol::{SmolConnection, SmolLoop};
 #[cfg(all(doctest, feature = "blocking", feature = "select", feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those of the porting guide.
+#[cfg(all(doctest, feature = "blocking", feature = "select"))]
+#[doc = include_str!("../docs/porting-from-pika.md")]
+struct PortingFromPika;

@@ -153,6 +153,7 @@ fn messages_are_iterated_and_only_what_was_not_yielded_goes_back() {
     let third = messages.next().unwrap().unwrap();
     assert_eq!(third.body[0], 2);
     assert_eq!(ready(&channel, &queue), 0, "all five are here");
+    assert_eq!(messages.waiting_message_count(), 2);
     assert_eq!(messages.cancel().unwrap(), 2);
     until("two go back", || ready(&channel, &queue) == 2);
     // What was yielded is still the program's.

@@ -1,93 +1,24 @@
 //! The examples do what they say, on a real RabbitMQ.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/programs.rs"]
+mod programs;
+
 use futures_lite::StreamExt;
 use pooka::{ConnectionHandle, Message, SmolConnection};
 use pooka_testkit::broker_url;
+use programs::{Running, output};
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{TcpStream, UdpSocket},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::{
-        LazyLock,
-        mpsc::{self, Receiver},
-    },
-    thread,
+    process::Command,
     time::Duration,
 };
 
-/// Where the examples are. Without `--test` cargo has built them already, with it none or old ones.
-static EXAMPLES: LazyLock<PathBuf> = LazyLock::new(|| {
-    let test = std::env::current_exe().unwrap();
-    let folder = test.ancestors().nth(2).unwrap();
-    let profile = folder.file_name().unwrap().to_str().unwrap().replace("debug", "dev");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "-q", "--workspace", "--all-features", "--examples", "--profile", &profile, "--target-dir"]);
-    assert!(cargo.arg(folder.parent().unwrap()).status().unwrap().success());
-    folder.join("examples")
-});
-
-/// An example, to be run with a broker.
-fn command(example: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(EXAMPLES.join(example));
-    command.args(arguments).env("AMQP_URL", broker_url().unwrap());
-    command
-}
-
-/// What an example prints.
-fn output(example: &str, arguments: &[&str]) -> String {
-    let output = command(example, arguments).output().unwrap();
-    assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// An example that runs until it is told to end.
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
-}
-
 impl Running {
-    fn start(example: &str, arguments: &[&str]) -> Self {
-        let mut child = command(example, arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (said, heard) = mpsc::channel();
-        thread::spawn(move || lines.try_for_each(|line| said.send(line.unwrap())));
-        Self { child, lines: heard }
-    }
-
-    /// The next line that it prints, which is not long in coming; `None` if it has ended.
-    fn line(&self) -> Option<String> {
-        match self.lines.recv_timeout(Duration::from_secs(60)) {
-            Ok(line) => Some(line),
-            Err(mpsc::RecvTimeoutError::Disconnected) => None,
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("it hangs"),
-        }
-    }
-
-    fn lines(&self, number: usize) -> Vec<String> {
-        (0..number).map(|_| self.line().unwrap()).collect()
-    }
-
     fn interrupt(&self) {
         let kill = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
         assert!(kill.unwrap().success());
-    }
-
-    /// What it still says before it ends well.
-    fn end(mut self) -> Vec<String> {
-        let lines = std::iter::from_fn(|| self.line()).collect();
-        assert!(self.child.wait().unwrap().success());
-        lines
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended, unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -113,15 +44,6 @@ fn the_quickstart_publishes_and_consumes_with_each_poller() {
 #[test]
 fn two_connections_share_a_loop() {
     assert_eq!(output("two_connections_one_loop", &[]), "5 messages went from one connection to the other\n");
-}
-
-#[test]
-fn what_the_asynchronous_publisher_publishes_the_asynchronous_consumer_consumes() {
-    let said = output("asynchronous_publisher", &["--messages", "7"]);
-    assert!(said.ends_with("7 published, 7 acked, 0 nacked\n"), "{said}");
-    let said = output("asynchronous_consumer", &["--messages", "7"]);
-    assert!(said.contains("received message # 7: message 7 مفتاح قيمة 键 值 キー 値"), "{said}");
-    assert!(said.ends_with("7 messages consumed\n"), "{said}");
 }
 
 /// A test for each adapter that the example knows.

@@ -79,6 +79,11 @@ impl Messages {
         self.consumer.as_ref().map(|consumer| consumer.consumer_tag().clone()).unwrap_or_default()
     }
 
+    /// Messages that have arrived and were not yielded yet: pika's `get_waiting_message_count`.
+    pub fn waiting_message_count(&self) -> usize {
+        self.consumer.as_ref().map_or(0, Consumer::len)
+    }
+
     /// The next message, if one comes in time. Callbacks of timers and other consumers run meanwhile.
     ///
     /// # Errors
@@ -87,7 +92,8 @@ impl Messages {
         self.take(Instant::now().checked_add(limit)).transpose()
     }
 
-    /// Ends the consumer and waits for the broker's answer: what was never yielded goes back to the queue, and is counted.
+    /// Ends the consumer and waits for the broker's answer: what was never yielded goes back to the queue. Counted is what
+    /// had arrived already; what was still on its way goes back as well.
     ///
     /// # Errors
     /// The broker did not answer: the reason.

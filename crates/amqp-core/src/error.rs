@@ -490,6 +490,42 @@ impl Error {
         }
     }
 
+    /// Whether there is no connection, or none any more, so that a new one is needed: pika's `AMQPConnectionError`.
+    pub fn is_connection_error(&self) -> bool {
+        match self {
+            Self::ConnectionClosedByBroker { .. }
+            | Self::ConnectionClosedByClient { .. }
+            | Self::CannotConnect { .. }
+            | Self::IncompatibleProtocol { .. }
+            | Self::Tls { .. }
+            | Self::AuthenticationRefused { .. }
+            | Self::MechanismNotOffered { .. }
+            | Self::AccessRefused { .. }
+            | Self::OpenAborted { .. }
+            | Self::StreamLost { .. }
+            | Self::HeartbeatTimeout { .. }
+            | Self::BlockedTimeout { .. }
+            | Self::Protocol { .. }
+            | Self::LoopGone => true,
+            // The channel of a reply that is late stays in step.
+            Self::Timeout { stage, .. } => *stage != Stage::Reply,
+            _ => false,
+        }
+    }
+
+    /// Whether a channel or one of its consumers is over, while the connection goes on: pika's `AMQPChannelError`. A message
+    /// that came back or was refused harms no channel.
+    pub fn is_channel_error(&self) -> bool {
+        match self {
+            Self::ChannelClosedByBroker { .. }
+            | Self::ChannelClosedByClient { .. }
+            | Self::ConsumerCancelled { .. }
+            | Self::MessageTooLarge { .. } => true,
+            Self::Panicked { channel } => *channel != 0,
+            _ => false,
+        }
+    }
+
     /// The reply code, where the broker gave or was given one.
     pub fn reply_code(&self) -> Option<u16> {
         match self {
@@ -541,4 +577,48 @@ fn causes(attempts: &[Attempt]) -> String {
 
 fn said(reason: &Option<CloseReason>) -> String {
     reason.as_ref().map_or_else(|| ": it hung up without a word".into(), |reason| format!(" ({reason})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Arc<str> {
+        "rabbit.example:5672".into()
+    }
+
+    fn timeout(stage: Stage) -> Error {
+        Error::Timeout { stage, what: "it".into(), after: Duration::from_secs(1) }
+    }
+
+    #[test]
+    fn an_error_of_a_connection_is_none_of_a_channel() {
+        let lost = [
+            Error::ConnectionClosedByClient { code: 200, text: "Normal shutdown".into() },
+            Error::CannotConnect { endpoint: endpoint(), attempts: [].into() },
+            Error::StreamLost { endpoint: endpoint(), cause: io::Error::from(io::ErrorKind::ConnectionReset).into() },
+            Error::HeartbeatTimeout { endpoint: endpoint(), silence: Duration::from_secs(120) },
+            timeout(Stage::Connect),
+            Error::LoopGone,
+        ];
+        assert!(lost.iter().all(|error| error.is_connection_error() && !error.is_channel_error()));
+        let channel_over = [
+            Error::ChannelClosedByClient { channel: 1, code: 200, text: "Normal shutdown".into() },
+            Error::ConsumerCancelled { channel: 1, consumer_tag: "ctag1".into() },
+            Error::Panicked { channel: 1 },
+        ];
+        assert!(channel_over.iter().all(|error| error.is_channel_error() && !error.is_connection_error()));
+    }
+
+    #[test]
+    fn what_harms_neither_is_an_error_of_neither() {
+        let harmless = [
+            timeout(Stage::Reply),
+            Error::Nacked { channel: 1 },
+            Error::NoFreeChannels { endpoint: endpoint(), limit: 2047 },
+            Error::StaleDeliveryTag { tag: 1 },
+            Error::Invalid(Invalid::NameTooLong(256)),
+        ];
+        assert!(!harmless.iter().any(|error| error.is_connection_error() || error.is_channel_error()));
+    }
 }

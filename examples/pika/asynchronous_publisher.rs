@@ -1,5 +1,9 @@
 //! pika's asynchronous publisher example, method by method: an exchange, a queue, a binding, confirms, a message every now and
-//! then, and an orderly end after `--messages N` confirmed messages.
+//! then, and an orderly end after so many confirmed messages.
+//!
+//!     ./run broker -- cargo run --example pika_asynchronous_publisher [MESSAGES [QUEUE]]
+//!
+//! The messages wait in the queue for `pika_asynchronous_consumer`.
 
 use pooka::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionHandle, Error, IoLoop, Result, SelectConnection,
@@ -7,14 +11,14 @@ use pooka::{
 };
 use std::time::Duration;
 
-const EXCHANGE: &str = "message";
 const EXCHANGE_TYPE: &str = "topic";
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
-const QUEUE: &str = "text";
 const ROUTING_KEY: &str = "example.text";
 
 #[derive(Default)]
 struct ExamplePublisher {
+    queue: String,
+    exchange: String,
     channel: Option<Channel<Self>>,
     message_number: u32,
     acked: u32,
@@ -44,7 +48,8 @@ impl ExamplePublisher {
         println!("channel opened");
         self.channel = Some(channel.clone());
         channel.add_on_close_callback(Self::on_channel_closed);
-        channel.exchange_declare(EXCHANGE).exchange_type(EXCHANGE_TYPE).then(Self::on_exchange_declareok);
+        let declare = channel.exchange_declare(&self.exchange).exchange_type(EXCHANGE_TYPE).auto_delete(true);
+        declare.then(Self::on_exchange_declareok);
         Ok(())
     }
 
@@ -57,15 +62,15 @@ impl ExamplePublisher {
 
     fn on_exchange_declareok(&mut self, channel: &Channel<Self>, ok: Result<exchange::DeclareOk>) -> Result<()> {
         ok?;
-        println!("exchange declared: {EXCHANGE}");
-        channel.queue_declare(QUEUE).then(Self::on_queue_declareok);
+        println!("exchange declared");
+        channel.queue_declare(&self.queue).then(Self::on_queue_declareok);
         Ok(())
     }
 
     fn on_queue_declareok(&mut self, channel: &Channel<Self>, ok: Result<queue::DeclareOk>) -> Result<()> {
         ok?;
-        println!("binding {EXCHANGE} to {QUEUE} with {ROUTING_KEY}");
-        channel.queue_bind(QUEUE, EXCHANGE).routing_key(ROUTING_KEY).then(Self::on_bindok);
+        println!("binding the exchange to the queue with {ROUTING_KEY}");
+        channel.queue_bind(&self.queue, &self.exchange).routing_key(ROUTING_KEY).then(Self::on_bindok);
         Ok(())
     }
 
@@ -109,7 +114,7 @@ impl ExamplePublisher {
             .header("键", "值")
             .header("キー", "値");
         let body = format!("message {} مفتاح قيمة 键 值 キー 値", self.message_number);
-        channel.basic_publish(EXCHANGE, ROUTING_KEY, &body).properties(&properties).send()?;
+        channel.basic_publish(&self.exchange, ROUTING_KEY, &body).properties(&properties).send()?;
         println!("published message # {}", self.message_number);
         self.schedule_next_message(&channel);
         Ok(())
@@ -122,11 +127,13 @@ impl ExamplePublisher {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != "--messages").skip(1);
+    let mut arguments = std::env::args().skip(1);
     let wanted = arguments.next().map_or(Ok(5), |number| number.parse())?;
+    let queue = arguments.next().unwrap_or_else(|| "text".into());
+    let exchange = format!("{queue}-exchange");
     let url = std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost:5672/%2F".into());
     let mut connection = SelectConnection::open(url.parse()?, ExamplePublisher::on_connection_open)?;
-    let mut publisher = ExamplePublisher { wanted, ..Default::default() };
+    let mut publisher = ExamplePublisher { queue, exchange, wanted, ..Default::default() };
     connection.ioloop().start(&mut publisher)?;
     println!("{} published, {} acked, {} nacked", publisher.message_number, publisher.acked, publisher.nacked);
     Ok(())

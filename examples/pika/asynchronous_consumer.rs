@@ -1,17 +1,21 @@
 //! pika's asynchronous consumer example, method by method: an exchange, a queue, a binding, a prefetch of one, a consumer,
-//! and an orderly end after `--messages N` messages.
+//! and an orderly end after so many messages.
+//!
+//!     ./run broker -- cargo run --example pika_asynchronous_consumer [MESSAGES [QUEUE]]
+//!
+//! Unlike pika's it deletes the queue in the end, and the exchange goes with the queue.
 
 use pooka::{
     Channel, Connection, ConnectionHandle, Delivery, Error, IoLoop, Result, SelectConnection, ShortString, basic,
     exchange, queue,
 };
 
-const EXCHANGE: &str = "message";
 const EXCHANGE_TYPE: &str = "topic";
-const QUEUE: &str = "text";
 const ROUTING_KEY: &str = "example.text";
 
 struct ExampleConsumer {
+    queue: String,
+    exchange: String,
     channel: Option<Channel<Self>>,
     consumer_tag: Option<ShortString>,
     closing: bool,
@@ -54,20 +58,21 @@ impl ExampleConsumer {
     }
 
     fn setup_exchange(&self, channel: &Channel<Self>) {
-        channel.exchange_declare(EXCHANGE).exchange_type(EXCHANGE_TYPE).then(Self::on_exchange_declareok);
+        let declare = channel.exchange_declare(&self.exchange).exchange_type(EXCHANGE_TYPE).auto_delete(true);
+        declare.then(Self::on_exchange_declareok);
     }
 
     fn on_exchange_declareok(&mut self, channel: &Channel<Self>, ok: Result<exchange::DeclareOk>) -> Result<()> {
         ok?;
-        println!("exchange declared: {EXCHANGE}");
-        channel.queue_declare(QUEUE).then(Self::on_queue_declareok);
+        println!("exchange declared");
+        channel.queue_declare(&self.queue).then(Self::on_queue_declareok);
         Ok(())
     }
 
     fn on_queue_declareok(&mut self, channel: &Channel<Self>, ok: Result<queue::DeclareOk>) -> Result<()> {
         ok?;
-        println!("binding {EXCHANGE} to {QUEUE} with {ROUTING_KEY}");
-        channel.queue_bind(QUEUE, EXCHANGE).routing_key(ROUTING_KEY).then(Self::on_bindok);
+        println!("binding the exchange to the queue with {ROUTING_KEY}");
+        channel.queue_bind(&self.queue, &self.exchange).routing_key(ROUTING_KEY).then(Self::on_bindok);
         Ok(())
     }
 
@@ -80,7 +85,7 @@ impl ExampleConsumer {
     fn on_basic_qos_ok(&mut self, channel: &Channel<Self>, ok: Result<basic::QosOk>) -> Result<()> {
         ok?;
         channel.add_on_cancel_callback(Self::on_consumer_cancelled);
-        self.consumer_tag = Some(channel.basic_consume(QUEUE).on_message(Self::on_message).send()?);
+        self.consumer_tag = Some(channel.basic_consume(&self.queue).on_message(Self::on_message).send()?);
         println!("consuming");
         Ok(())
     }
@@ -110,16 +115,20 @@ impl ExampleConsumer {
     fn on_cancelok(&mut self, channel: &Channel<Self>, ok: Result<basic::CancelOk>) -> Result<()> {
         ok?;
         println!("the broker acknowledged the end of the consumer");
+        channel.queue_delete(&self.queue).send()?;
         channel.close().send()
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip_while(|argument| argument != "--messages").skip(1);
+    let mut arguments = std::env::args().skip(1);
     let wanted = arguments.next().map_or(Ok(5), |number| number.parse())?;
+    let queue = arguments.next().unwrap_or_else(|| "text".into());
+    let exchange = format!("{queue}-exchange");
     let url = std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost:5672/%2F".into());
     let mut connection = SelectConnection::open(url.parse()?, ExampleConsumer::on_connection_open)?;
-    let mut consumer = ExampleConsumer { channel: None, consumer_tag: None, closing: false, consumed: 0, wanted };
+    let mut consumer =
+        ExampleConsumer { queue, exchange, channel: None, consumer_tag: None, closing: false, consumed: 0, wanted };
     connection.ioloop().start(&mut consumer)?;
     println!("{} messages consumed", consumer.consumed);
     Ok(())
