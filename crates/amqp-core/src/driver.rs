@@ -6,11 +6,11 @@ use crate::{
     channel::{ChannelState, Phase as ChannelPhase},
     confirm::Confirmation,
     connection::OnOpen,
-    error::{CloseReason, Error, IoError, Result, Stage, Violation},
+    error::{CloseReason, Error, Invalid, IoError, Result, Stage, Violation},
     event::{Event, Source},
-    frame::{HEARTBEAT, put_method},
+    frame::{ENVELOPE, HEARTBEAT, put_method},
     handle::ConnectionHandle,
-    handshake::{Handshake, Refusal},
+    handshake::{Handshake, Login, Refusal},
     heartbeat::{Beat, Heartbeat},
     inbox::Inbox,
     lines::Lines,
@@ -22,6 +22,7 @@ use crate::{
     spec::{Arguments, Method, MethodId, PROTOCOL_HEADER, basic, channel, connection},
     tls::TlsProblem,
 };
+use bytes::Bytes;
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -29,6 +30,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
+use zeroize::Zeroizing;
 
 /// One connection, served by its loop.
 pub(crate) struct Driver<S: 'static> {
@@ -41,6 +43,7 @@ pub(crate) struct Driver<S: 'static> {
     /// How far it has come: the network, TLS, AMQP.
     stage: Stage,
     handshake: Handshake,
+    login: Option<Login>,
     heartbeat: Option<Heartbeat>,
     on_open: Option<OnOpen<S>>,
     /// Calls that are due, each with its channel: what stands behind one that panics is not lost.
@@ -106,6 +109,7 @@ impl<S: 'static> Driver<S> {
             lines: Lines::default(),
             stage: Stage::Dial,
             handshake: Handshake::default(),
+            login: None,
             heartbeat: None,
             on_open: Some(on_open),
             jobs: VecDeque::new(),
@@ -275,7 +279,7 @@ impl<S: 'static> Driver<S> {
 
     fn on_handshake(&mut self, method: connection::Method, now: Instant) {
         let endpoint = self.shared.endpoint.clone();
-        let progress = match self.handshake.on_method(method, &self.shared.parameters) {
+        let progress = match self.handshake.on_method(method, &self.shared.parameters, &mut self.login) {
             Ok(progress) => progress,
             Err(Refusal::Violation(violation)) => return self.violated(violation, now),
             Err(Refusal::Version(major, minor)) => {
@@ -283,12 +287,22 @@ impl<S: 'static> Driver<S> {
                 return self.lost(Error::IncompatibleProtocol { endpoint, what });
             }
             Err(Refusal::Mechanisms(offered)) => {
-                let wanted = self.shared.parameters.credentials().mechanism().into();
+                let wanted: Vec<_> = self.shared.parameters.all_credentials().map(|c| c.mechanism()).collect();
+                let wanted = wanted.join(" or ").into();
                 return self.lost(Error::MechanismNotOffered { endpoint, wanted, offered: offered.into() });
+            }
+            Err(Refusal::Credentials(mechanism, problem)) => {
+                let (mechanism, problem) = (mechanism.into(), problem.into());
+                return self.lost(Error::CredentialsFailed { endpoint, mechanism, problem });
             }
         };
         if let Some(properties) = progress.server_properties {
             let _ = self.shared.server_properties.set(properties);
+        }
+        if progress.opened {
+            if let Some(login) = self.login.take() {
+                login.credentials.connected();
+            }
         }
         let mut state = self.shared.lock();
         if let Some(limits) = progress.tuned {
@@ -299,14 +313,28 @@ impl<S: 'static> Driver<S> {
         let frame_max = state.limits.frame_max;
         let mut put = Ok(());
         for reply in &progress.replies {
-            put = put.and_then(|()| put_method(state.outbox.octets(), 0, reply, frame_max));
+            put = put.and_then(|()| match &self.login {
+                Some(login) if progress.secret => {
+                    secret_frame(reply, login.frame_max).map(|frame| state.outbox.refer(frame))
+                }
+                _ => put_method(state.outbox.octets(), 0, reply, frame_max),
+            });
         }
         if progress.opened && state.phase == Phase::Opening {
             state.phase = Phase::Open;
         }
         drop(state);
         if let Err(invalid) = put {
-            return self.lost(invalid.into());
+            let error = match (invalid, &self.login) {
+                (Invalid::ArgumentsTooLarge { length, limit }, Some(login)) => Error::LoginTooLarge {
+                    endpoint,
+                    mechanism: login.credentials.mechanism().into(),
+                    length: length + ENVELOPE,
+                    limit: limit + ENVELOPE,
+                },
+                (invalid, _) => invalid.into(),
+            };
+            return self.lost(error);
         }
         if progress.opened {
             self.deadlines.open = None;
@@ -554,7 +582,8 @@ impl<S: 'static> Driver<S> {
     }
 
     fn authentication_refused(&self, reason: Option<CloseReason>) -> Error {
-        let credentials = self.shared.parameters.credentials();
+        let presented = self.login.as_ref().map(|login| &login.credentials);
+        let credentials = presented.unwrap_or(self.shared.parameters.credentials());
         Error::AuthenticationRefused {
             endpoint: self.shared.endpoint.clone(),
             user: credentials.user().into(),
@@ -926,6 +955,13 @@ impl<S: 'static> Driver<S> {
             self.jobs.extend(then.resolve(Err(error)).map(|job| (number, job)));
         }
     }
+}
+
+/// A frame with a secret in it, which is wiped when it has been written.
+fn secret_frame(method: &Method, frame_max: usize) -> Result<Bytes, Invalid> {
+    let mut frame = Zeroizing::new(Vec::with_capacity(frame_max)); // one that grew would leave copies behind
+    put_method(&mut frame, 0, method, frame_max)?;
+    Ok(Bytes::from_owner(frame))
 }
 
 /// What is wrong with a message.

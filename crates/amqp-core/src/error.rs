@@ -105,6 +105,29 @@ pub enum Error {
         /// What the broker offers, separated by spaces.
         offered: Arc<str>,
     },
+    /// The credentials had nothing to present, or no answer to a challenge of the broker's.
+    #[error("the {mechanism} credentials for {endpoint} failed: {problem}; nothing more was sent")]
+    CredentialsFailed {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The SASL mechanism.
+        mechanism: Arc<str>,
+        /// What they said.
+        problem: Arc<str>,
+    },
+    /// The login and the client properties do not fit into the largest frame that the broker takes before limits are
+    /// agreed; RabbitMQ would fall silent and hang up after 3 s.
+    #[error("the login with {mechanism} at {endpoint} needs a frame of {length} octets, and the broker takes {limit} at most before limits are agreed - shorten the token or the client properties; nothing was sent")]
+    LoginTooLarge {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The SASL mechanism.
+        mechanism: Arc<str>,
+        /// Octets of the frame, its envelope included.
+        length: usize,
+        /// Octets. 4096 [§4.2.3], and 8192 for RabbitMQ 4.1 and later.
+        limit: usize,
+    },
     /// The broker refused the virtual host, or hung up where brokers do that because of it.
     #[error("access to vhost \"{vhost}\" at {endpoint} refused{} - in a URL the vhost \"/\" is written %2F", said(.reason))]
     AccessRefused {

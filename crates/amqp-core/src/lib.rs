@@ -56,7 +56,7 @@ pub use confirm::{Confirmation, PublishOutcome};
 pub use connection::{Connection, IoLoop, LoopHandle};
 pub use consume::{Consume, ConsumeWith, Oversized};
 pub use consumer::Consumer;
-pub use credentials::{Credentials, ExternalCredentials, PlainCredentials};
+pub use credentials::{AmqplainCredentials, Credentials, ExternalCredentials, PlainCredentials};
 pub use delivery::{Delivery, DeliveryTag, Message, Returned};
 pub use error::{Error, Result};
 pub use event::{Event, EventCallback, Source};

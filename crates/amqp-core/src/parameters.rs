@@ -34,6 +34,9 @@ pub struct ConnectionParameters {
 #[must_use]
 pub struct ParametersBuilder(Fields);
 
+/// From the broker's proposal to the interval, both in seconds.
+type HeartbeatBy = Arc<dyn Fn(u16) -> u16 + Send + Sync>;
+
 /// Parameters that are copied out: each line is a field with its default, a getter and a setter.
 macro_rules! copied {
     ($( $(#[$doc:meta])* $name:ident: $Type:ty = $default:expr; )*) => {
@@ -42,6 +45,8 @@ macro_rules! copied {
             host: String,
             virtual_host: String,
             credentials: Arc<dyn Credentials>,
+            more_credentials: Vec<Arc<dyn Credentials>>,
+            heartbeat_by: Option<HeartbeatBy>,
             locale: String,
             client_properties: Table,
             connection_name: Option<String>,
@@ -56,6 +61,8 @@ macro_rules! copied {
                     host: "localhost".into(),
                     virtual_host: "/".into(),
                     credentials: Arc::new(PlainCredentials::default()),
+                    more_credentials: vec![],
+                    heartbeat_by: None,
                     locale: "en_US".into(),
                     client_properties: Table::new(),
                     connection_name: None,
@@ -184,6 +191,20 @@ impl ConnectionParameters {
         &self.fields.credentials
     }
 
+    /// Those, and the ones that stand in for them, in the order in which they are [preferred](ParametersBuilder::or_credentials).
+    pub fn all_credentials(&self) -> impl Iterator<Item = &Arc<dyn Credentials>> {
+        std::iter::once(&self.fields.credentials).chain(&self.fields.more_credentials)
+    }
+
+    /// The heartbeat to ask for where the broker proposes this one; both in seconds, 0 is off.
+    pub(crate) fn heartbeat_for(&self, proposed: u16) -> u16 {
+        match (&self.fields.heartbeat_by, self.heartbeat()) {
+            (Some(heartbeat_by), _) => heartbeat_by(proposed),
+            (None, Some(heartbeat)) => heartbeat,
+            (None, None) => proposed,
+        }
+    }
+
     /// The language of the broker's messages, which RabbitMQ does not care about. At most 255 octets.
     /// Default: `"en_US"`.
     pub fn locale(&self) -> &str {
@@ -282,6 +303,20 @@ impl ParametersBuilder {
     /// Sets [`ConnectionParameters::credentials`]. Those of other parameters can be shared, as the [`Arc`] they are.
     pub fn credentials(mut self, credentials: impl Credentials + 'static) -> Self {
         self.0.credentials = Arc::new(credentials);
+        self.0.more_credentials.clear();
+        self
+    }
+
+    /// Adds credentials for brokers that do not offer the mechanism of those before.
+    pub fn or_credentials(mut self, credentials: impl Credentials + 'static) -> Self {
+        self.0.more_credentials.push(Arc::new(credentials));
+        self
+    }
+
+    /// Chooses the heartbeat when the broker has proposed one; both in seconds, 0 is off. It wins over
+    /// [`heartbeat`](Self::heartbeat). The loop calls it, so it must not wait.
+    pub fn heartbeat_by(mut self, choose: impl Fn(u16) -> u16 + Send + Sync + 'static) -> Self {
+        self.0.heartbeat_by = Some(Arc::new(choose));
         self
     }
 
