@@ -170,9 +170,7 @@ impl Default for PlainCredentials {
 impl PartialEq for PlainCredentials {
     fn eq(&self, other: &Self) -> bool {
         let theirs = other.password().clone(); // one lock at a time
-        self.username == other.username
-            && self.erase_on_connect == other.erase_on_connect
-            && *self.password() == theirs
+        self.username == other.username && self.erase_on_connect == other.erase_on_connect && *self.password() == theirs
     }
 }
 
@@ -383,10 +381,7 @@ mod tests {
     fn amqplain_says_user_and_password_in_a_table() {
         let credentials = AmqplainCredentials::new("user", vec![0xFF]);
         assert_eq!((credentials.mechanism(), credentials.user()), ("AMQPLAIN", "user"));
-        assert_eq!(
-            credentials.response().expose(),
-            b"\x05LOGINS\0\0\0\x04user\x08PASSWORDS\0\0\0\x01\xFF"
-        );
+        assert_eq!(credentials.response().expose(), b"\x05LOGINS\0\0\0\x04user\x08PASSWORDS\0\0\0\x01\xFF");
         assert_eq!(credentials.response(), credentials.begin().unwrap().response);
         assert!(!format!("{:?}", AmqplainCredentials::new("alice", "hunter2")).contains("hunter2"));
     }

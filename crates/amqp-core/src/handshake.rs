@@ -36,6 +36,11 @@ pub(crate) struct Limits {
     pub(crate) heartbeat: u16,
 }
 
+impl Limits {
+    /// Before there are any.
+    pub(crate) const PROVISIONAL: Self = Self { channel_max: 0, frame_max: PROVISIONAL_FRAME_MAX, heartbeat: 0 };
+}
+
 /// Which of the credentials are presented, and what more they have to say.
 #[derive(Debug)]
 pub(crate) struct Login {
