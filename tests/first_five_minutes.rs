@@ -86,6 +86,7 @@ fn the_name_does_not_exist() {
     assert!(error.starts_with(begin) && error.ends_with(end), "{error}");
 }
 
+/// A5. Different: the broker's own words, because it is asked for them by the capability authentication_failure_close.
 #[test]
 fn the_password_is_wrong() {
     let (user, password) = ("guest", "hunter2");
@@ -103,6 +104,7 @@ fn the_password_is_wrong() {
     );
 }
 
+/// A6
 #[test]
 fn the_vhost_does_not_exist() {
     let parameters = at_broker().virtual_host("nope");

@@ -111,7 +111,7 @@ impl BlockingWaitForConfirms {
 }
 
 fn unconfirmed(engine: &Engine, limit: Option<Duration>) -> Error {
-    let what = format!("the confirm of {}", engine.connection.parameters().endpoint());
+    let what = format!("the confirm of {}", engine.connection.endpoint());
     Error::Timeout { stage: Stage::Reply, what: what.into(), after: limit.unwrap_or_default() }
 }
 

@@ -1,7 +1,7 @@
 //! A loop inside a program's own mio loop.
 
 use amqp_core::{
-    Error, LoopHandle, Result,
+    Error, LoopHandle, Result, TcpOptions,
     hub::{Hub, Interest, Network, Token, Turn},
 };
 use mio::{Registry, Waker, event::Event, net::TcpStream};
@@ -131,6 +131,10 @@ impl Network for Sockets {
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
         self.registry.register(&mut socket, mio::Token(self.first + token.0), interest)?;
         Ok(socket)
+    }
+
+    fn tune(&mut self, socket: &TcpStream, options: &TcpOptions) -> io::Result<()> {
+        pooka_sockets::tune(socket, options)
     }
 
     fn connected(&mut self, socket: &TcpStream) -> io::Result<bool> {

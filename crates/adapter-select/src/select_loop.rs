@@ -2,7 +2,7 @@
 
 use crate::poller::{Event, Poller, PollerKind};
 use amqp_core::{
-    Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, LoopHandle, Outcome, Result,
+    Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, LoopHandle, Outcome, Result, TcpOptions,
     hub::{Hub, Interest, Network, Token, Turn},
 };
 use std::{
@@ -170,6 +170,10 @@ impl Network for Sockets {
         let socket = pooka_sockets::connect(address)?;
         self.poller.add(&socket, token.0, Interest::CONNECT)?;
         Ok(socket)
+    }
+
+    fn tune(&mut self, socket: &TcpStream, options: &TcpOptions) -> io::Result<()> {
+        pooka_sockets::tune(socket, options)
     }
 
     fn connected(&mut self, socket: &TcpStream) -> io::Result<bool> {

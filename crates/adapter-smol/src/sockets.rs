@@ -1,6 +1,7 @@
 //! async-io's sockets, which wake their task one by one.
 
 use amqp_core::{
+    TcpOptions,
     hub::{Interest, Network, Token},
     task::Task,
 };
@@ -38,6 +39,10 @@ impl Network for Sockets {
         let socket = Socket { stream, waker: self.task.waker(token) };
         socket.await_room();
         Ok(socket)
+    }
+
+    fn tune(&mut self, socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+        pooka_sockets::tune(socket.stream.get_ref(), options)
     }
 
     fn connected(&mut self, socket: &Socket) -> io::Result<bool> {

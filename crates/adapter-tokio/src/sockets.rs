@@ -1,6 +1,7 @@
 //! tokio's sockets, which wake their task one by one.
 
 use amqp_core::{
+    TcpOptions,
     hub::{Interest, Network, Token},
     task::Task,
 };
@@ -46,6 +47,10 @@ impl Network for Sockets {
         let socket = Socket { stream, waker: self.task.waker(token) };
         socket.await_room();
         Ok(socket)
+    }
+
+    fn tune(&mut self, socket: &Socket, options: &TcpOptions) -> io::Result<()> {
+        pooka_sockets::tune(&socket.stream, options)
     }
 
     fn connected(&mut self, socket: &Socket) -> io::Result<bool> {

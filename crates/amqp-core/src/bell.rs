@@ -29,7 +29,7 @@ pub(crate) struct News<S: 'static> {
     pub(crate) ready: VecDeque<usize>,
     pub(crate) posts: VecDeque<Job<S>>,
     pub(crate) connects: VecDeque<(Arc<Shared<S>>, OnOpen<S>)>,
-    pub(crate) resolved: VecDeque<(usize, io::Result<Vec<SocketAddr>>)>,
+    pub(crate) resolved: VecDeque<(usize, u64, io::Result<Vec<SocketAddr>>)>,
     pub(crate) timers: Timers<Job<S>>,
     pub(crate) stop: bool,
     numbers: Slab<()>,

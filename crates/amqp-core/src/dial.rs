@@ -1,6 +1,5 @@
 //! Which address to try next, and when: every one that a name has, IPv6 and IPv4 in turn, under one deadline.
 
-use crate::error::{Attempt, IoError};
 use std::{
     collections::VecDeque,
     io,
@@ -16,7 +15,7 @@ pub(crate) struct Dial {
     addresses: VecDeque<SocketAddr>,
     next_at: Option<Instant>,
     running: usize,
-    failures: Vec<Attempt>,
+    failures: Vec<(SocketAddr, io::Error)>,
 }
 
 /// RFC 8305 calls it the connection attempt delay.
@@ -41,7 +40,7 @@ impl Dial {
     /// An attempt has failed: the next one starts at once.
     pub(crate) fn failed(&mut self, address: SocketAddr, error: io::Error, now: Instant) {
         self.running = self.running.saturating_sub(1);
-        self.failures.push(Attempt { address: address.to_string().into(), cause: IoError::from(error) });
+        self.failures.push((address, error));
         if !self.addresses.is_empty() {
             self.next_at = Some(now);
         }
@@ -52,9 +51,14 @@ impl Dial {
         self.next_at
     }
 
-    /// Why all have failed, if they have.
-    pub(crate) fn exhausted(&mut self) -> Option<Vec<Attempt>> {
-        (self.running == 0 && self.addresses.is_empty()).then(|| std::mem::take(&mut self.failures))
+    /// Whether all have failed.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.running == 0 && self.addresses.is_empty()
+    }
+
+    /// Why some have failed.
+    pub(crate) fn failures(&mut self) -> Vec<(SocketAddr, io::Error)> {
+        std::mem::take(&mut self.failures)
     }
 }
 
@@ -95,10 +99,11 @@ mod tests {
         assert_eq!(dial.next(start), Some(address("1.1.1.1:1")));
         assert_eq!(dial.poll_timeout(), Some(start + STAGGER));
         assert_eq!(dial.next(start + STAGGER), Some(address("[::2]:1")));
-        assert_eq!(dial.exhausted(), None);
+        assert!(!dial.is_exhausted());
         for failed in ["1.1.1.1:1", "[::2]:1"] {
             dial.failed(address(failed), io::ErrorKind::TimedOut.into(), start);
         }
-        assert_eq!(dial.exhausted().unwrap().len(), 3);
+        assert!(dial.is_exhausted());
+        assert_eq!(dial.failures().len(), 3);
     }
 }

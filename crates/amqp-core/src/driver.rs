@@ -6,11 +6,11 @@ use crate::{
     channel::{ChannelState, Phase as ChannelPhase},
     confirm::Confirmation,
     connection::OnOpen,
-    error::{CloseReason, Error, IoError, Result, Stage, Violation},
+    error::{CloseReason, Error, Invalid, IoError, Result, Stage, Violation},
     event::{Event, Source},
-    frame::{HEARTBEAT, put_method},
+    frame::{ENVELOPE, HEARTBEAT, put_method},
     handle::ConnectionHandle,
-    handshake::{Handshake, Refusal},
+    handshake::{Handshake, Limits, Login, Refusal},
     heartbeat::{Beat, Heartbeat},
     inbox::Inbox,
     lines::Lines,
@@ -20,8 +20,10 @@ use crate::{
     room::wake_all,
     shared::{Op, Pending, Phase, Shared},
     spec::{Arguments, Method, MethodId, PROTOCOL_HEADER, basic, channel, connection},
+    table::Table,
     tls::TlsProblem,
 };
+use bytes::Bytes;
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -29,6 +31,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
+use zeroize::Zeroizing;
 
 /// One connection, served by its loop.
 pub(crate) struct Driver<S: 'static> {
@@ -41,6 +44,11 @@ pub(crate) struct Driver<S: 'static> {
     /// How far it has come: the network, TLS, AMQP.
     stage: Stage,
     handshake: Handshake,
+    login: Option<Login>,
+    /// Told when the connection is open.
+    server_properties: Option<Table>,
+    /// Why there is no connection with this endpoint, while others may be left to try.
+    failure: Option<Error>,
     heartbeat: Option<Heartbeat>,
     on_open: Option<OnOpen<S>>,
     /// Calls that are due, each with its channel: what stands behind one that panics is not lost.
@@ -97,8 +105,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 
 impl<S: 'static> Driver<S> {
-    pub(crate) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>, now: Instant) -> Self {
-        let open = now.checked_add(shared.parameters.stack_timeout());
+    pub(crate) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>) -> Self {
         Self {
             protocol: Protocol::new(shared.parameters.max_message_size()),
             inbox: Inbox::default(),
@@ -106,10 +113,13 @@ impl<S: 'static> Driver<S> {
             lines: Lines::default(),
             stage: Stage::Dial,
             handshake: Handshake::default(),
+            login: None,
+            server_properties: None,
+            failure: None,
             heartbeat: None,
             on_open: Some(on_open),
             jobs: VecDeque::new(),
-            deadlines: Deadlines { open, ..Default::default() },
+            deadlines: Deadlines::default(),
             marks: VecDeque::new(),
             marked: 0,
             pressed: false,
@@ -120,6 +130,40 @@ impl<S: 'static> Driver<S> {
             end: End::No,
             shared,
         }
+    }
+
+    /// Tries another endpoint. Nothing is left of one before.
+    pub(crate) fn begin(&mut self, endpoint: Arc<str>, now: Instant) {
+        self.pause();
+        self.deadlines.open = now.checked_add(self.shared.parameters.stack_timeout());
+        self.shared.lock().endpoint = endpoint;
+    }
+
+    /// Tries nothing for a while.
+    pub(crate) fn pause(&mut self) {
+        self.protocol = Protocol::new(self.shared.parameters.max_message_size());
+        self.inbox = Inbox::default();
+        self.writing = Outbox::default();
+        (self.stage, self.handshake) = (Stage::Dial, Handshake::default());
+        (self.login, self.server_properties, self.heartbeat) = (None, None, None);
+        self.deadlines = Deadlines::default();
+        (self.broken, self.failure, self.end) = (None, None, End::No);
+        let mut state = self.shared.lock();
+        let unwritten = mem::take(&mut state.outbox);
+        state.in_flight = 0;
+        state.limits = Limits::PROVISIONAL;
+        drop(state);
+        drop(unwritten);
+    }
+
+    /// `host:port` of the endpoint that is tried, or connected to.
+    pub(crate) fn endpoint(&self) -> Arc<str> {
+        self.shared.lock().endpoint.clone()
+    }
+
+    /// Why the endpoint failed, if it is for others to be tried.
+    pub(crate) fn failed(&mut self) -> Option<Error> {
+        self.failure.take().filter(|_| self.on_open.is_some())
     }
 
     /// The socket is connected: the protocol header goes out, when TLS lets it.
@@ -135,7 +179,7 @@ impl<S: 'static> Driver<S> {
 
     /// There is no TLS with this peer.
     pub(crate) fn tls_failed(&mut self, problem: TlsProblem) {
-        self.lost(Error::Tls { endpoint: self.shared.endpoint.clone(), problem });
+        self.lost(Error::Tls { endpoint: self.endpoint(), problem });
         self.end = End::Gone;
     }
 
@@ -233,7 +277,7 @@ impl<S: 'static> Driver<S> {
     /// The program has closed the connection.
     fn shutdown(&mut self, now: Instant) {
         if self.on_open.is_some() {
-            self.lost(Error::OpenAborted { endpoint: self.shared.endpoint.clone() });
+            self.lost(Error::OpenAborted { endpoint: self.endpoint() });
             return;
         }
         self.deadlines.close = now.checked_add(self.shared.parameters.close_timeout());
@@ -274,8 +318,8 @@ impl<S: 'static> Driver<S> {
     }
 
     fn on_handshake(&mut self, method: connection::Method, now: Instant) {
-        let endpoint = self.shared.endpoint.clone();
-        let progress = match self.handshake.on_method(method, &self.shared.parameters) {
+        let endpoint = self.endpoint();
+        let progress = match self.handshake.on_method(method, &self.shared.parameters, &mut self.login) {
             Ok(progress) => progress,
             Err(Refusal::Violation(violation)) => return self.violated(violation, now),
             Err(Refusal::Version(major, minor)) => {
@@ -283,12 +327,25 @@ impl<S: 'static> Driver<S> {
                 return self.lost(Error::IncompatibleProtocol { endpoint, what });
             }
             Err(Refusal::Mechanisms(offered)) => {
-                let wanted = self.shared.parameters.credentials().mechanism().into();
+                let wanted: Vec<_> = self.shared.parameters.all_credentials().map(|c| c.mechanism()).collect();
+                let wanted = wanted.join(" or ").into();
                 return self.lost(Error::MechanismNotOffered { endpoint, wanted, offered: offered.into() });
             }
+            Err(Refusal::Credentials(mechanism, problem)) => {
+                let (mechanism, problem) = (mechanism.into(), problem.into());
+                return self.lost(Error::CredentialsFailed { endpoint, mechanism, problem });
+            }
         };
-        if let Some(properties) = progress.server_properties {
-            let _ = self.shared.server_properties.set(properties);
+        if progress.server_properties.is_some() {
+            self.server_properties = progress.server_properties;
+        }
+        if progress.opened {
+            if let Some(properties) = self.server_properties.take() {
+                let _ = self.shared.server_properties.set(properties);
+            }
+            if let Some(login) = self.login.take() {
+                login.credentials.connected();
+            }
         }
         let mut state = self.shared.lock();
         if let Some(limits) = progress.tuned {
@@ -299,14 +356,28 @@ impl<S: 'static> Driver<S> {
         let frame_max = state.limits.frame_max;
         let mut put = Ok(());
         for reply in &progress.replies {
-            put = put.and_then(|()| put_method(state.outbox.octets(), 0, reply, frame_max));
+            put = put.and_then(|()| match &self.login {
+                Some(login) if progress.secret => {
+                    secret_frame(reply, login.frame_max).map(|frame| state.outbox.refer(frame))
+                }
+                _ => put_method(state.outbox.octets(), 0, reply, frame_max),
+            });
         }
         if progress.opened && state.phase == Phase::Opening {
             state.phase = Phase::Open;
         }
         drop(state);
         if let Err(invalid) = put {
-            return self.lost(invalid.into());
+            let error = match (invalid, &self.login) {
+                (Invalid::ArgumentsTooLarge { length, limit }, Some(login)) => Error::LoginTooLarge {
+                    endpoint,
+                    mechanism: login.credentials.mechanism().into(),
+                    length: length + ENVELOPE,
+                    limit: limit + ENVELOPE,
+                },
+                (invalid, _) => invalid.into(),
+            };
+            return self.lost(error);
         }
         if progress.opened {
             self.deadlines.open = None;
@@ -511,7 +582,7 @@ impl<S: 'static> Driver<S> {
         let error = match (self.handshake, reason.code) {
             (Handshake::Tune, _) => self.authentication_refused(Some(reason)),
             (Handshake::Open(_), _) => self.access_refused(Some(reason)),
-            _ => Error::ConnectionClosedByBroker { endpoint: self.shared.endpoint.clone(), reason },
+            _ => Error::ConnectionClosedByBroker { endpoint: self.endpoint(), reason },
         };
         self.lost(error);
     }
@@ -535,7 +606,7 @@ impl<S: 'static> Driver<S> {
             Stranger::Tls => "speaks TLS: connect with amqps:// instead of amqp://".into(),
             Stranger::NotAmqp => "does not speak AMQP; is this the AMQP port (5672, or 5671 with TLS)?".into(),
         };
-        self.lost(Error::IncompatibleProtocol { endpoint: self.shared.endpoint.clone(), what: what.into() });
+        self.lost(Error::IncompatibleProtocol { endpoint: self.endpoint(), what: what.into() });
     }
 
     /// The broker broke the protocol: it is told, if that is still possible, and not waited for.
@@ -545,7 +616,7 @@ impl<S: 'static> Driver<S> {
             self.say(0, &connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 }.into());
             self.last_words(now);
         }
-        self.lost(Error::Protocol { endpoint: self.shared.endpoint.clone(), violation });
+        self.lost(Error::Protocol { endpoint: self.endpoint(), violation });
     }
 
     fn last_words(&mut self, now: Instant) {
@@ -556,9 +627,10 @@ impl<S: 'static> Driver<S> {
     }
 
     fn authentication_refused(&self, reason: Option<CloseReason>) -> Error {
-        let credentials = self.shared.parameters.credentials();
+        let presented = self.login.as_ref().map(|login| &login.credentials);
+        let credentials = presented.unwrap_or(self.shared.parameters.credentials());
         Error::AuthenticationRefused {
-            endpoint: self.shared.endpoint.clone(),
+            endpoint: self.endpoint(),
             user: credentials.user().into(),
             mechanism: credentials.mechanism().into(),
             reason,
@@ -567,7 +639,7 @@ impl<S: 'static> Driver<S> {
 
     fn access_refused(&self, reason: Option<CloseReason>) -> Error {
         let vhost = self.shared.parameters.virtual_host().into();
-        Error::AccessRefused { endpoint: self.shared.endpoint.clone(), vhost, reason }
+        Error::AccessRefused { endpoint: self.endpoint(), vhost, reason }
     }
 
     /// The stream has ended; everything that came before has been handled.
@@ -576,7 +648,7 @@ impl<S: 'static> Driver<S> {
         if let Some(problem) = error.as_ref().and_then(TlsProblem::of) {
             return self.tls_failed(problem.clone());
         }
-        let endpoint = self.shared.endpoint.clone();
+        let endpoint = self.endpoint();
         let cause = self.broken.take().or(error.map(IoError::from)).unwrap_or_else(|| IoError {
             kind: io::ErrorKind::UnexpectedEof,
             text: "the peer closed it without a word".into(),
@@ -603,13 +675,24 @@ impl<S: 'static> Driver<S> {
 
     /// No connection could be made.
     pub(crate) fn cannot_connect(&mut self, error: Error) {
-        self.lost(error);
+        self.over(error);
         self.end = End::Gone;
+    }
+
+    /// There is no connection with this endpoint, or none any more.
+    fn lost(&mut self, error: Error) {
+        if self.on_open.is_none() || error.is_final() {
+            return self.over(error);
+        }
+        self.failure.get_or_insert(error);
+        if self.end == End::No {
+            self.end = End::Gone;
+        }
     }
 
     /// It is over: first the connection is dead, then everything outstanding is answered in order, then the channels are
     /// told, then the connection.
-    fn lost(&mut self, error: Error) {
+    fn over(&mut self, error: Error) {
         let mut state = self.shared.lock();
         if matches!(state.phase, Phase::Closed(_)) {
             return;
@@ -850,7 +933,7 @@ impl<S: 'static> Driver<S> {
 
     /// Something may have taken too long. The socket has been read: silence is silence.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let endpoint = self.shared.endpoint.clone();
+        let endpoint = self.endpoint();
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if due(self.deadlines.linger) {
             if let (End::No, Some(cause)) = (self.end, self.broken.take()) {
@@ -923,11 +1006,18 @@ impl<S: 'static> Driver<S> {
         drop(state);
         for (number, expected, then) in late {
             let name = expected.name().unwrap_or("a reply");
-            let what = format!("{name} from {} on channel {number}", self.shared.endpoint).into();
+            let what = format!("{name} from {} on channel {number}", self.endpoint()).into();
             let error = Error::Timeout { stage: Stage::Reply, what, after };
             self.jobs.extend(then.resolve(Err(error)).map(|job| (number, job)));
         }
     }
+}
+
+/// A frame with a secret in it, which is wiped when it has been written.
+fn secret_frame(method: &Method, frame_max: usize) -> Result<Bytes, Invalid> {
+    let mut frame = Zeroizing::new(Vec::with_capacity(frame_max)); // one that grew would leave copies behind
+    put_method(&mut frame, 0, method, frame_max)?;
+    Ok(Bytes::from_owner(frame))
 }
 
 /// What is wrong with a message.

@@ -59,10 +59,11 @@ pub enum Error {
         consumer_tag: Arc<str>,
     },
 
-    /// No address of any endpoint could be connected to.
+    /// No endpoint could be connected to. Where only one was tried, once, and the network was not to blame, its own error
+    /// is told instead.
     #[error("cannot connect to {endpoint} ({}): {}", tried(.attempts), causes(.attempts))]
     CannotConnect {
-        /// `host:port`, as it was asked for.
+        /// `host:port`, as it was asked for; several are separated by commas.
         endpoint: Arc<str>,
         /// Every address that was tried, in order.
         attempts: Arc<[Attempt]>,
@@ -104,6 +105,31 @@ pub enum Error {
         wanted: Arc<str>,
         /// What the broker offers, separated by spaces.
         offered: Arc<str>,
+    },
+    /// The credentials had nothing to present, or no answer to a challenge of the broker's.
+    #[error("the {mechanism} credentials for {endpoint} failed: {problem}; nothing more was sent")]
+    CredentialsFailed {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The SASL mechanism.
+        mechanism: Arc<str>,
+        /// What they said.
+        problem: Arc<str>,
+    },
+    /// The login and the client properties do not fit into the largest frame that the broker takes before limits are
+    /// agreed; RabbitMQ would fall silent and hang up after 3 s.
+    #[error(
+        "the login with {mechanism} at {endpoint} needs a frame of {length} octets, and the broker takes {limit} at most before limits are agreed - shorten the token or the client properties; nothing was sent"
+    )]
+    LoginTooLarge {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The SASL mechanism.
+        mechanism: Arc<str>,
+        /// Octets of the frame, its envelope included.
+        length: usize,
+        /// Octets. 4096 [§4.2.3], and 8192 for RabbitMQ 4.1 and later.
+        limit: usize,
     },
     /// The broker refused the virtual host, or hung up where brokers do that because of it.
     #[error("access to vhost \"{vhost}\" at {endpoint} refused{} - in a URL the vhost \"/\" is written %2F", said(.reason))]
@@ -277,12 +303,26 @@ impl fmt::Display for CloseReason {
 }
 
 /// An address that could not be connected to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// `address:port`, or `host:port` where the name could not be resolved.
+    /// `host:port` of the endpoint that it is an address of.
+    pub endpoint: Arc<str>,
+    /// `address:port`, or `host:port` where the name could not be resolved or the address is not to blame.
     pub address: Arc<str>,
-    /// What the operating system said.
+    /// What the operating system said, or the words of the `error`.
     pub cause: IoError,
+    /// What happened behind the network: in TLS or AMQP, or in no time. `None` where it was the network itself.
+    pub error: Option<Arc<Error>>,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error {
+            Some(error) => write!(f, "{error}"),
+            None if self.endpoint == self.address => write!(f, "{}: {}", self.address, self.cause),
+            None => write!(f, "{} ({}): {}", self.endpoint, self.address, self.cause),
+        }
+    }
 }
 
 /// Kind and words of an [`io::Error`], which itself can be neither cloned nor compared.
@@ -500,6 +540,8 @@ impl Error {
             | Self::Tls { .. }
             | Self::AuthenticationRefused { .. }
             | Self::MechanismNotOffered { .. }
+            | Self::CredentialsFailed { .. }
+            | Self::LoginTooLarge { .. }
             | Self::AccessRefused { .. }
             | Self::OpenAborted { .. }
             | Self::StreamLost { .. }
@@ -509,6 +551,23 @@ impl Error {
             | Self::LoopGone => true,
             // The channel of a reply that is late stays in step.
             Self::Timeout { stage, .. } => *stage != Stage::Reply,
+            _ => false,
+        }
+    }
+
+    /// Whether another endpoint, or another try, would fail in the same way: the broker has refused the login or the
+    /// virtual host in so many words, or it is the program that cannot or will not go on.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::AuthenticationRefused { reason, .. } | Self::AccessRefused { reason, .. } => {
+                reason.as_ref().is_some_and(|reason| matches!(reason.code, 403 | 530))
+            }
+            Self::MechanismNotOffered { .. }
+            | Self::CredentialsFailed { .. }
+            | Self::LoginTooLarge { .. }
+            | Self::Invalid(_)
+            | Self::OpenAborted { .. }
+            | Self::LoopGone => true,
             _ => false,
         }
     }
@@ -523,6 +582,17 @@ impl Error {
             | Self::MessageTooLarge { .. } => true,
             Self::Panicked { channel } => *channel != 0,
             _ => false,
+        }
+    }
+
+    /// The nearest kind of the operating system's errors.
+    pub(crate) fn io_kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Timeout { .. } => io::ErrorKind::TimedOut,
+            Self::StreamLost { cause, .. } => cause.kind,
+            Self::AuthenticationRefused { .. } | Self::AccessRefused { .. } => io::ErrorKind::PermissionDenied,
+            Self::Protocol { .. } | Self::IncompatibleProtocol { .. } | Self::Tls { .. } => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::Other,
         }
     }
 
@@ -561,7 +631,7 @@ fn causes(attempts: &[Attempt]) -> String {
     let mut causes: Vec<_> = match attempts {
         [] => vec!["the name has no addresses".into()],
         [only] => vec![only.cause.to_string()],
-        _ => attempts.iter().map(|attempt| format!("{}: {}", attempt.address, attempt.cause)).collect(),
+        _ => attempts.iter().map(ToString::to_string).collect(),
     };
     causes.dedup();
     let mut text = causes.join("; ");

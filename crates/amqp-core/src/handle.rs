@@ -113,7 +113,12 @@ impl<S: 'static> ConnectionHandle<S> {
         &self.0.parameters
     }
 
-    /// What the broker says it is; `None` before its first word.
+    /// `host:port` of the broker: of several endpoints the one that is connected to, or that is tried.
+    pub fn endpoint(&self) -> Arc<str> {
+        self.0.lock().endpoint.clone()
+    }
+
+    /// What the broker says it is; `None` before the connection is open.
     pub fn server_properties(&self) -> Option<&Table> {
         self.0.server_properties.get()
     }
@@ -293,7 +298,7 @@ impl<S: 'static> OpenChannel<S> {
             }
             (Phase::Open, Some(number)) => Ok(number),
             (Phase::Open, None) => {
-                (1..=limit).find(free).ok_or_else(|| Error::NoFreeChannels { endpoint: shared.endpoint.clone(), limit })
+                (1..=limit).find(free).ok_or_else(|| Error::NoFreeChannels { endpoint: state.endpoint.clone(), limit })
             }
             (phase, _) => Err(phase.refusal()),
         };
@@ -711,12 +716,12 @@ impl<S: 'static> Clone for Channel<S> {
 
 impl<S: 'static> fmt::Debug for ConnectionHandle<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConnectionHandle({})", self.0.endpoint)
+        write!(f, "ConnectionHandle({})", self.endpoint())
     }
 }
 
 impl<S: 'static> fmt::Debug for Channel<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Channel({} at {})", self.channel_number(), self.0.shared.endpoint)
+        write!(f, "Channel({} at {})", self.channel_number(), self.0.shared.lock().endpoint)
     }
 }

@@ -1,12 +1,14 @@
 //! From the protocol header to connection.open-ok [§2.2.4]: what each step answers, and what it may be answered with.
 
+use std::sync::Arc;
+
 use crate::{
-    credentials::offers,
+    credentials::{Credentials, Exchange, Failure, offers},
     error::Violation,
     parameters::ConnectionParameters,
     protocol::PROVISIONAL_FRAME_MAX,
     spec::{FRAME_MIN_SIZE, Method, connection},
-    table::Table,
+    table::{Table, Value},
 };
 
 /// What the client waits for.
@@ -34,10 +36,26 @@ pub(crate) struct Limits {
     pub(crate) heartbeat: u16,
 }
 
+impl Limits {
+    /// Before there are any.
+    pub(crate) const PROVISIONAL: Self = Self { channel_max: 0, frame_max: PROVISIONAL_FRAME_MAX, heartbeat: 0 };
+}
+
+/// Which of the credentials are presented, and what more they have to say.
+#[derive(Debug)]
+pub(crate) struct Login {
+    pub(crate) credentials: Arc<dyn Credentials>,
+    exchange: Exchange,
+    /// Octets in a frame that the broker takes before limits are agreed.
+    pub(crate) frame_max: usize,
+}
+
 /// What a step of the handshake leads to.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) replies: Vec<Method>,
+    /// The reply has a secret in it.
+    pub(crate) secret: bool,
     pub(crate) server_properties: Option<Table>,
     pub(crate) tuned: Option<Limits>,
     pub(crate) opened: bool,
@@ -51,19 +69,37 @@ pub(crate) enum Refusal {
     Version(u8, u8),
     /// The broker offers these mechanisms only.
     Mechanisms(String),
+    /// The credentials with this mechanism had nothing to say.
+    Credentials(String, String),
 }
+
+/// RabbitMQ takes more than [`FRAME_MIN_SIZE`] since 4.1, for the sake of long tokens.
+const FRAME_MAX_OF_RABBITMQ_4_1: usize = 8192;
 
 impl Handshake {
     pub(crate) fn on_method(
         &mut self,
         method: connection::Method,
         parameters: &ConnectionParameters,
+        login: &mut Option<Login>,
     ) -> Result<Progress, Refusal> {
         let mut progress = Progress::default();
         *self = match (*self, method) {
             (Self::Start, connection::Method::Start(start)) => {
-                progress.replies.push(start_ok(&start, parameters)?.into());
+                let login = login.insert(chosen(&start, parameters)?);
+                progress.replies.push(start_ok(login, parameters).into());
+                progress.secret = true;
                 progress.server_properties = Some(start.server_properties);
+                Self::Tune
+            }
+            (Self::Tune, connection::Method::Secure(secure)) => {
+                let Some(Login { credentials, exchange, .. }) = login else {
+                    return Err(Refusal::Violation(Violation::command("a challenge before a login")));
+                };
+                let answer = exchange.challenged(secure.challenge.as_bytes());
+                let response = answer.map_err(|failure| failed(&**credentials, &failure))?;
+                progress.replies.push(connection::SecureOk { response }.into());
+                progress.secret = true;
                 Self::Tune
             }
             (Self::Tune, connection::Method::Tune(tune)) => {
@@ -92,22 +128,44 @@ impl Handshake {
     }
 }
 
-/// Credentials are presented only to a broker that speaks our protocol and asks for them.
-fn start_ok(start: &connection::Start, parameters: &ConnectionParameters) -> Result<connection::StartOk, Refusal> {
+/// Credentials are presented only to a broker that speaks our protocol and asks for them: the first ones whose mechanism
+/// it offers.
+fn chosen(start: &connection::Start, parameters: &ConnectionParameters) -> Result<Login, Refusal> {
     if (start.version_major, start.version_minor) != (0, 9) {
         return Err(Refusal::Version(start.version_major, start.version_minor));
     }
     let mechanisms = String::from_utf8_lossy(start.mechanisms.as_bytes());
-    let credentials = parameters.credentials();
-    if !offers(&mechanisms, credentials.mechanism()) {
+    let mut all = parameters.all_credentials();
+    let Some(credentials) = all.find(|credentials| offers(&mechanisms, credentials.mechanism())).cloned() else {
         return Err(Refusal::Mechanisms(mechanisms.into_owned()));
-    }
-    Ok(connection::StartOk {
+    };
+    let exchange = credentials.begin().map_err(|failure| failed(&*credentials, &failure))?;
+    Ok(Login { credentials, exchange, frame_max: frame_max_before_tune(&start.server_properties) })
+}
+
+fn start_ok(login: &mut Login, parameters: &ConnectionParameters) -> connection::StartOk {
+    connection::StartOk {
         client_properties: parameters.start_properties(),
-        mechanism: credentials.mechanism().into(),
-        response: credentials.response(),
+        mechanism: login.credentials.mechanism().into(),
+        response: std::mem::take(&mut login.exchange.response),
         locale: parameters.locale().into(),
-    })
+    }
+}
+
+fn failed(credentials: &dyn Credentials, failure: &Failure) -> Refusal {
+    Refusal::Credentials(credentials.mechanism().into(), failure.to_string())
+}
+
+/// What every peer takes [§4.2.3], or what RabbitMQ says that it takes.
+fn frame_max_before_tune(server_properties: &Table) -> usize {
+    let text = |key| server_properties.get(key).and_then(Value::as_str);
+    let mut version = text("version").unwrap_or_default().split('.').map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (version.next().unwrap_or(0), version.next().unwrap_or(0));
+    if text("product") == Some("RabbitMQ") && version >= (4, 1) {
+        FRAME_MAX_OF_RABBITMQ_4_1
+    } else {
+        FRAME_MIN_SIZE as usize
+    }
 }
 
 /// The smaller of both wishes; RabbitMQ hangs up on an answer that is larger than its offer, or 0 where it offered a limit.
@@ -123,7 +181,7 @@ fn tuned(tune: &connection::Tune, parameters: &ConnectionParameters) -> Result<L
         0 => u16::MAX,
         agreed => u16::try_from(agreed).unwrap_or(u16::MAX),
     };
-    let heartbeat = parameters.heartbeat().unwrap_or(tune.heartbeat);
+    let heartbeat = parameters.heartbeat_for(tune.heartbeat);
     Ok(Limits { channel_max, frame_max: frame_max as usize, heartbeat })
 }
 
@@ -174,10 +232,26 @@ mod tests {
                 ..Default::default()
             })
         };
-        let try_it = |method| Handshake::Start.on_method(method, &ConnectionParameters::default());
+        let try_it = |method| Handshake::Start.on_method(method, &ConnectionParameters::default(), &mut None);
         assert!(try_it(start(0, "AMQPLAIN PLAIN")).is_ok());
         assert_eq!(try_it(start(0, "AMQPLAIN GSSAPI")).unwrap_err(), Refusal::Mechanisms("AMQPLAIN GSSAPI".into()));
         assert_eq!(try_it(start(8, "PLAIN")).unwrap_err(), Refusal::Version(8, 9));
+    }
+
+    /// A5: 4096 by the specification, 8192 since RabbitMQ 4.1.
+    #[test]
+    fn a_login_may_be_as_large_as_the_broker_says_that_it_takes() {
+        let limit = |product: &str, version: &str| {
+            frame_max_before_tune(&Table::new().with("product", product).with("version", version))
+        };
+        for old in ["3.10.8", "4.0.9", "3.13.0-rc.1", "", "x", "4", "4.x", "-4.1"] {
+            assert_eq!(limit("RabbitMQ", old), 4096, "{old}");
+        }
+        for new in ["4.1.0", "4.1.0-beta.1", "4.10", "5.0.0"] {
+            assert_eq!(limit("RabbitMQ", new), 8192, "{new}");
+        }
+        assert_eq!(limit("LavinMQ", "4.1.0"), 4096);
+        assert_eq!(frame_max_before_tune(&Table::new()), 4096);
     }
 
     #[test]
@@ -185,7 +259,7 @@ mod tests {
         let mut handshake = Handshake::Tune;
         let again = connection::Method::OpenOk(connection::OpenOk::default());
         assert!(matches!(
-            handshake.on_method(again, &ConnectionParameters::default()),
+            handshake.on_method(again, &ConnectionParameters::default(), &mut None),
             Err(Refusal::Violation(Violation { code: Some(503), .. }))
         ));
     }

@@ -5,11 +5,13 @@ use crate::{
     connection::{LoopHandle, OnOpen},
     dial::Dial,
     driver::Driver,
-    error::{Attempt, Error, IoError, Result},
+    endpoints::{Endpoint, Next, Tries},
+    error::{Attempt, IoError, Result},
     pump::{Filled, fill, flush},
     reply::{Job, Raised, lend},
     shared::Shared,
     stream::Stream,
+    tcp_options::TcpOptions,
 };
 use slab::Slab;
 use std::{
@@ -38,6 +40,15 @@ pub trait Network {
     /// # Errors
     /// The operating system's.
     fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Self::Socket>;
+
+    /// Asks the operating system for these options of a socket that has begun to connect.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn tune(&mut self, socket: &Self::Socket, options: &TcpOptions) -> io::Result<()> {
+        let _ = (socket, options);
+        Ok(())
+    }
 
     /// Whether a socket that became ready is connected; false if it is still to come.
     ///
@@ -99,7 +110,7 @@ pub struct Hub<S: 'static, N: Network> {
     posts: VecDeque<Job<S>>,
     ready: VecDeque<usize>,
     connects: VecDeque<(Arc<Shared<S>>, OnOpen<S>)>,
-    resolved: VecDeque<(usize, io::Result<Vec<SocketAddr>>)>,
+    resolved: VecDeque<(usize, u64, io::Result<Vec<SocketAddr>>)>,
     alive: usize,
     served: bool,
 }
@@ -110,9 +121,11 @@ struct Slot<S: 'static, T> {
     stage: Stage<T>,
     queued: bool,
     readable: bool,
-    attempts: Vec<Attempt>,
-    /// Rounds over all addresses that are left.
-    rounds: u32,
+    tries: Tries,
+    /// The endpoint that is tried, or connected to.
+    endpoint: Endpoint,
+    /// Counts what was tried: a name that is found late is not for the endpoint after it.
+    trial: u64,
     /// Where it stands in the hub's deadlines.
     deadline: Option<Instant>,
 }
@@ -239,8 +252,8 @@ impl<S: 'static, N: Network> Hub<S, N> {
         while let Some((shared, on_open)) = self.connects.pop_front() {
             self.adopt(shared, on_open, now);
         }
-        while let Some((id, addresses)) = self.resolved.pop_front() {
-            self.resolved(id, addresses, now);
+        while let Some((id, trial, addresses)) = self.resolved.pop_front() {
+            self.resolved(id, trial, addresses, now);
         }
         while let Some(id) = self.ready.pop_front() {
             if let Some(Some(slot)) = self.slots.get_mut(id) {
@@ -304,6 +317,9 @@ impl<S: 'static, N: Network> Hub<S, N> {
     /// Deadline and end of a connection that has been served.
     fn after(&mut self, id: usize, now: Instant) {
         let Some(Some(slot)) = self.slots.get_mut(id) else { return };
+        if slot.is_over() && slot.goes_on(&mut self.network, &mut self.tokens, &self.bell, now) {
+            Self::schedule(&mut self.work, slot, id);
+        }
         if slot.is_over() {
             if let Some(at) = slot.deadline {
                 self.deadlines.remove(&(at, id));
@@ -335,17 +351,19 @@ impl<S: 'static, N: Network> Hub<S, N> {
 
     fn adopt(&mut self, shared: Arc<Shared<S>>, on_open: OnOpen<S>, now: Instant) {
         let id = shared.number;
-        let rounds = shared.parameters.connection_attempts().saturating_sub(1);
+        let mut tries = Tries::new(&shared.parameters);
+        let endpoint = tries.round(&shared.parameters).unwrap_or_else(|| Endpoint::new("localhost", 5672));
         let mut slot = Slot {
-            driver: Driver::new(shared, on_open, now),
+            driver: Driver::new(shared, on_open),
             stage: Stage::Resolving,
             queued: false,
             readable: false,
-            attempts: vec![],
-            rounds,
+            tries,
+            endpoint: endpoint.clone(),
+            trial: 0,
             deadline: None,
         };
-        slot.resolve(&mut self.network, &self.bell);
+        slot.try_endpoint(endpoint, &mut self.network, &self.bell, now);
         Self::schedule(&mut self.work, &mut slot, id);
         if self.slots.len() <= id {
             self.slots.resize_with(id + 1, || None);
@@ -357,16 +375,17 @@ impl<S: 'static, N: Network> Hub<S, N> {
         self.served = true;
     }
 
-    fn resolved(&mut self, id: usize, addresses: io::Result<Vec<SocketAddr>>, now: Instant) {
+    fn resolved(&mut self, id: usize, trial: u64, addresses: io::Result<Vec<SocketAddr>>, now: Instant) {
         let Some(Some(slot)) = self.slots.get_mut(id) else { return };
-        if !matches!(slot.stage, Stage::Resolving) {
+        if !matches!(slot.stage, Stage::Resolving) || slot.trial != trial {
             return;
         }
         slot.stage = match addresses {
             Ok(addresses) => Stage::Dialling { dial: Dial::new(addresses, now), sockets: vec![] },
             Err(error) => {
-                let address = slot.driver.shared.endpoint.clone();
-                slot.attempts.push(Attempt { address, cause: IoError::from(error) });
+                let endpoint = slot.driver.endpoint();
+                let (address, cause) = (endpoint.clone(), IoError::from(error));
+                slot.tries.network_failed([Attempt { endpoint, address, cause, error: None }]);
                 Stage::Dialling { dial: Dial::default(), sockets: vec![] }
             }
         };
@@ -459,12 +478,64 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         !self.driver.has_news()
     }
 
-    fn resolve<N: Network<Socket = T>>(&mut self, network: &mut N, bell: &Arc<Bell<S>>) {
-        let (bell, id) = (bell.clone(), self.driver.shared.number);
-        let parameters = &self.driver.shared.parameters;
-        let then = move |addresses| bell.ring(|news| news.resolved.push_back((id, addresses)));
+    /// Begins with an endpoint, which has its time from now on.
+    fn try_endpoint<N: Network<Socket = T>>(
+        &mut self,
+        endpoint: Endpoint,
+        network: &mut N,
+        bell: &Arc<Bell<S>>,
+        now: Instant,
+    ) {
+        self.trial += 1;
+        let (bell, id, trial) = (bell.clone(), self.driver.shared.number, self.trial);
+        let then = move |addresses| bell.ring(|news| news.resolved.push_back((id, trial, addresses)));
+        self.driver.begin(endpoint.to_string().into(), now);
         self.stage = Stage::Resolving;
-        network.resolve(parameters.host(), parameters.port(), Box::new(then));
+        network.resolve(&endpoint.host, endpoint.port, Box::new(then));
+        self.endpoint = endpoint;
+    }
+
+    /// An endpoint has failed: what comes next is begun. False: it is over.
+    fn goes_on<N: Network<Socket = T>>(
+        &mut self,
+        network: &mut N,
+        tokens: &mut Slab<usize>,
+        bell: &Arc<Bell<S>>,
+        now: Instant,
+    ) -> bool {
+        let Some(error) = self.driver.failed() else { return false };
+        self.collect_failures();
+        self.hang_up(network, tokens);
+        self.tries.connection_failed(&self.driver.endpoint(), error);
+        self.try_next(network, bell, now);
+        true
+    }
+
+    /// What the addresses of this endpoint have come to.
+    fn collect_failures(&mut self) {
+        let Stage::Dialling { dial, .. } = &mut self.stage else { return };
+        let endpoint = self.driver.endpoint();
+        self.tries.network_failed(dial.failures().into_iter().map(|(address, error)| Attempt {
+            endpoint: endpoint.clone(),
+            address: address.to_string().into(),
+            cause: error.into(),
+            error: None,
+        }));
+    }
+
+    fn try_next<N: Network<Socket = T>>(&mut self, network: &mut N, bell: &Arc<Bell<S>>, now: Instant) {
+        let parameters = &self.driver.shared.parameters;
+        match self.tries.next(parameters) {
+            Next::Try(endpoint) => self.try_endpoint(endpoint, network, bell, now),
+            Next::Pause => {
+                self.stage = Stage::Waiting { until: now.checked_add(parameters.retry_delay()) };
+                self.driver.pause();
+            }
+            Next::GiveUp(error) => {
+                self.stage = Stage::Down;
+                self.driver.cannot_connect(error);
+            }
+        }
     }
 
     /// Goes on with connecting.
@@ -478,7 +549,10 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
     ) {
         if let Stage::Waiting { until } = &self.stage {
             if until.is_some_and(|until| until <= now) {
-                self.resolve(network, bell);
+                match self.tries.round(&self.driver.shared.parameters) {
+                    Some(endpoint) => self.try_endpoint(endpoint, network, bell, now),
+                    None => self.try_next(network, bell, now),
+                }
             }
         }
         let Stage::Dialling { dial, sockets } = &mut self.stage else { return };
@@ -510,7 +584,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
                 network.forget(other.socket, other.token);
             }
             let parameters = &self.driver.shared.parameters;
-            let stream = match parameters.secure().map(|tls| tls.session(parameters.host())) {
+            let stream = match parameters.secure().map(|tls| tls.session(self.endpoint.host())) {
                 None => Stream::Plain(socket),
                 Some(Ok(session)) => Stream::Tls(socket, Box::new(session)),
                 Some(Err(problem)) => {
@@ -527,33 +601,26 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         }
         while let Some(address) = dial.next(now) {
             let token = Token(tokens.insert(id));
-            match network.connect(address, token) {
-                Ok(socket) => {
-                    sockets.push(Trying { socket, token, address, deadline: now.checked_add(limit) });
-                }
-                Err(error) => {
-                    tokens.try_remove(token.0);
-                    dial.failed(address, error, now);
-                }
-            }
+            let error = match network.connect(address, token) {
+                Ok(socket) => match network.tune(&socket, self.driver.shared.parameters.tcp_options()) {
+                    Ok(()) => {
+                        sockets.push(Trying { socket, token, address, deadline: now.checked_add(limit) });
+                        continue;
+                    }
+                    Err(error) => {
+                        network.forget(socket, token);
+                        error
+                    }
+                },
+                Err(error) => error,
+            };
+            tokens.try_remove(token.0);
+            dial.failed(address, error, now);
         }
-        if let Some(failures) = dial.exhausted() {
-            self.attempts.extend(failures);
-            self.round_failed(now);
+        if dial.is_exhausted() {
+            self.collect_failures();
+            self.try_next(network, bell, now);
         }
-    }
-
-    fn round_failed(&mut self, now: Instant) {
-        if self.rounds > 0 {
-            self.rounds -= 1;
-            let delay = self.driver.shared.parameters.retry_delay();
-            self.stage = Stage::Waiting { until: now.checked_add(delay) };
-            return;
-        }
-        let endpoint = self.driver.shared.endpoint.clone();
-        let attempts = std::mem::take(&mut self.attempts).into();
-        self.stage = Stage::Down;
-        self.driver.cannot_connect(Error::CannotConnect { endpoint, attempts });
     }
 
     fn hang_up<N: Network<Socket = T>>(&mut self, network: &mut N, tokens: &mut Slab<usize>) {

@@ -4,8 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     credentials::{Credentials, PlainCredentials},
+    endpoints::{ConnectionOrder, Endpoint, bare},
     error::{Error, Result},
     table::{Table, Value},
+    tcp_options::TcpOptions,
     tls::{Tls, TlsOptions},
     wire::{Wire, Writer},
 };
@@ -34,18 +36,23 @@ pub struct ConnectionParameters {
 #[must_use]
 pub struct ParametersBuilder(Fields);
 
+/// From the broker's proposal to the interval, both in seconds.
+type HeartbeatBy = Arc<dyn Fn(u16) -> u16 + Send + Sync>;
+
 /// Parameters that are copied out: each line is a field with its default, a getter and a setter.
 macro_rules! copied {
     ($( $(#[$doc:meta])* $name:ident: $Type:ty = $default:expr; )*) => {
         #[derive(Clone)]
         struct Fields {
-            host: String,
+            endpoints: Vec<Endpoint>,
             virtual_host: String,
             credentials: Arc<dyn Credentials>,
+            more_credentials: Vec<Arc<dyn Credentials>>,
+            heartbeat_by: Option<HeartbeatBy>,
             locale: String,
             client_properties: Table,
             connection_name: Option<String>,
-            port: Option<u16>,
+            tcp_options: TcpOptions,
             tls: Option<Tls>,
             $( $name: $Type, )*
         }
@@ -53,13 +60,15 @@ macro_rules! copied {
         impl Default for Fields {
             fn default() -> Self {
                 Self {
-                    host: "localhost".into(),
+                    endpoints: vec![],
                     virtual_host: "/".into(),
                     credentials: Arc::new(PlainCredentials::default()),
+                    more_credentials: vec![],
+                    heartbeat_by: None,
                     locale: "en_US".into(),
                     client_properties: Table::new(),
                     connection_name: None,
-                    port: None,
+                    tcp_options: TcpOptions::default(),
                     tls: None,
                     $( $name: $default, )*
                 }
@@ -100,17 +109,23 @@ copied! {
     /// over the broker's. After two intervals of silence a connection is dead.
     heartbeat: Option<u16> = None;
 
-    /// How often all addresses are tried before a connection fails. At least 1.
+    /// How often all endpoints, with all their addresses, are tried before a connection fails. At least 1.
+    ///
+    /// A login or a virtual host that the broker has refused in so many words is not tried again.
     connection_attempts: u32 = 1;
 
-    /// The pause before the next of the [`connection_attempts`](Self::connection_attempts).
+    /// The pause before the next of the [`connection_attempts`](Self::connection_attempts). There is none between endpoints.
     retry_delay: Duration = Duration::from_secs(2);
 
     /// How long one address may take to accept the TCP connection. Over 0.
     socket_timeout: Duration = Duration::from_secs(10);
 
-    /// How long one attempt may take until the connection is open: TCP, TLS and the AMQP handshake together. Over 0.
+    /// How long one endpoint may take until the connection is open: its name, TCP, TLS and the AMQP handshake together.
+    /// Each one has that time, each time that it is tried. Over 0.
     stack_timeout: Duration = Duration::from_secs(15);
+
+    /// In which order several endpoints are tried.
+    connection_order: ConnectionOrder = ConnectionOrder::Listed;
 
     /// Whether back-pressure callbacks are also called when the outbound buffer is longer than ten average frames, or
     /// [as many as are said](crate::ConnectionHandle::set_backpressure_multiplier).
@@ -154,14 +169,28 @@ impl ConnectionParameters {
         ParametersBuilder(Arc::unwrap_or_clone(self.fields))
     }
 
-    /// Name or address of the broker; an IPv6 address has no brackets here. Default: `"localhost"`.
+    /// Name or address of the broker; an IPv6 address has no brackets here. Of several endpoints the first one's.
+    /// Default: `"localhost"`.
     pub fn host(&self) -> &str {
-        &self.fields.host
+        self.endpoints().first().map_or(LOCALHOST, Endpoint::host)
     }
 
-    /// The TCP port. Not 0. Default: 5672, and 5671 with [TLS](Self::tls).
+    /// The TCP port. Not 0. Of several endpoints the first one's. Default: 5672, and 5671 with [TLS](Self::tls).
     pub fn port(&self) -> u16 {
-        self.fields.port()
+        self.endpoints().first().map_or(5672, Endpoint::port)
+    }
+
+    /// All places to connect to, the nodes of a cluster for example: at least one.
+    ///
+    /// They are tried in their [order](Self::connection_order) until a connection is open. TLS verifies each by its own
+    /// host, unless [a name](TlsOptions::server_name) is given; everything else is the same for all.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.fields.endpoints
+    }
+
+    /// What the operating system is asked of the TCP connection. Default: nothing.
+    pub fn tcp_options(&self) -> &TcpOptions {
+        &self.fields.tcp_options
     }
 
     /// How TLS is spoken, if it is. Default: `None`.
@@ -184,6 +213,20 @@ impl ConnectionParameters {
         &self.fields.credentials
     }
 
+    /// Those, and the ones that stand in for them, in the order in which they are [preferred](ParametersBuilder::or_credentials).
+    pub fn all_credentials(&self) -> impl Iterator<Item = &Arc<dyn Credentials>> {
+        std::iter::once(&self.fields.credentials).chain(&self.fields.more_credentials)
+    }
+
+    /// The heartbeat to ask for where the broker proposes this one; both in seconds, 0 is off.
+    pub(crate) fn heartbeat_for(&self, proposed: u16) -> u16 {
+        match (&self.fields.heartbeat_by, self.heartbeat()) {
+            (Some(heartbeat_by), _) => heartbeat_by(proposed),
+            (None, Some(heartbeat)) => heartbeat,
+            (None, None) => proposed,
+        }
+    }
+
     /// The language of the broker's messages, which RabbitMQ does not care about. At most 255 octets.
     /// Default: `"en_US"`.
     pub fn locale(&self) -> &str {
@@ -200,7 +243,8 @@ impl ConnectionParameters {
         self.fields.connection_name.as_deref()
     }
 
-    /// `host:port`, the host in brackets where it is an IPv6 address: what errors and logs say.
+    /// `host:port`, the host in brackets where it is an IPv6 address: what errors and logs say. Of several endpoints the
+    /// first one's; which one is connected to is known by the [connection](crate::ConnectionHandle::endpoint).
     pub fn endpoint(&self) -> Arc<str> {
         Arc::clone(&self.endpoint)
     }
@@ -232,10 +276,14 @@ impl ConnectionParameters {
         properties
     }
 
-    fn from_fields(fields: Fields) -> Self {
-        let (host, port) = (&fields.host, fields.port());
-        let endpoint = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        Self { endpoint: endpoint.into(), fields: Arc::new(fields) }
+    fn from_fields(mut fields: Fields) -> Self {
+        let port = if fields.tls.is_some() { 5671 } else { 5672 };
+        fields.first(); // there is one at least
+        for endpoint in fields.endpoints.iter_mut().filter(|endpoint| endpoint.by_default) {
+            endpoint.port = port;
+        }
+        let endpoint = fields.first().to_string().into();
+        Self { endpoint, fields: Arc::new(fields) }
     }
 }
 
@@ -252,17 +300,48 @@ impl fmt::Debug for ConnectionParameters {
 }
 
 impl ParametersBuilder {
-    /// Sets [`ConnectionParameters::host`]. An IPv6 address may stand in brackets.
+    /// Sets [`ConnectionParameters::host`]. An IPv6 address may stand in brackets. Of several endpoints the first one's
+    /// is set.
     pub fn host(mut self, host: impl Into<String>) -> Self {
-        let host = host.into();
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(String::from);
-        self.0.host = bare.unwrap_or(host);
+        self.0.first().host = bare(host.into());
         self
     }
 
-    /// Sets [`ConnectionParameters::port`].
+    /// Sets [`ConnectionParameters::port`]. Of several endpoints the first one's is set.
     pub fn port(mut self, port: u16) -> Self {
-        self.0.port = Some(port);
+        let first = self.0.first();
+        (first.port, first.by_default) = (port, false);
+        self
+    }
+
+    /// Adds a place to connect to, behind those that were said before.
+    ///
+    /// ```
+    /// # use amqp_core::{ConnectionOrder, ConnectionParameters};
+    /// let cluster = ConnectionParameters::builder()
+    ///     .endpoint("rabbit-1", 5672)
+    ///     .endpoint("rabbit-2", 5672)
+    ///     .connection_order(ConnectionOrder::Random)
+    ///     .build()?;
+    /// assert_eq!(cluster.endpoints().len(), 2);
+    /// let one_more = "amqp://rabbit-1/jobs".parse::<ConnectionParameters>()?.into_builder().endpoint("::1", 5673).build()?;
+    /// assert_eq!(one_more.endpoints()[1].to_string(), "[::1]:5673");
+    /// # Ok::<(), amqp_core::Error>(())
+    /// ```
+    pub fn endpoint(mut self, host: impl Into<String>, port: u16) -> Self {
+        self.0.endpoints.push(Endpoint::new(host, port));
+        self
+    }
+
+    /// Sets all of the [`ConnectionParameters::endpoints`]; none is `localhost`.
+    pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
+        self.0.endpoints = endpoints.into_iter().collect();
+        self
+    }
+
+    /// Sets [`ConnectionParameters::tcp_options`].
+    pub fn tcp_options(mut self, tcp_options: TcpOptions) -> Self {
+        self.0.tcp_options = tcp_options;
         self
     }
 
@@ -282,6 +361,20 @@ impl ParametersBuilder {
     /// Sets [`ConnectionParameters::credentials`]. Those of other parameters can be shared, as the [`Arc`] they are.
     pub fn credentials(mut self, credentials: impl Credentials + 'static) -> Self {
         self.0.credentials = Arc::new(credentials);
+        self.0.more_credentials.clear();
+        self
+    }
+
+    /// Adds credentials for brokers that do not offer the mechanism of those before.
+    pub fn or_credentials(mut self, credentials: impl Credentials + 'static) -> Self {
+        self.0.more_credentials.push(Arc::new(credentials));
+        self
+    }
+
+    /// Chooses the heartbeat when the broker has proposed one; both in seconds, 0 is off. It wins over
+    /// [`heartbeat`](Self::heartbeat). The loop calls it, so it must not wait.
+    pub fn heartbeat_by(mut self, choose: impl Fn(u16) -> u16 + Send + Sync + 'static) -> Self {
+        self.0.heartbeat_by = Some(Arc::new(choose));
         self
     }
 
@@ -319,15 +412,18 @@ impl fmt::Debug for ParametersBuilder {
 }
 
 impl Fields {
-    fn port(&self) -> u16 {
-        self.port.unwrap_or(if self.tls.is_some() { 5671 } else { 5672 })
+    /// The first endpoint, which there always is when parameters are built.
+    fn first(&mut self) -> &mut Endpoint {
+        if self.endpoints.is_empty() {
+            self.endpoints.push(Endpoint { host: LOCALHOST.into(), port: 5672, by_default: true });
+        }
+        self.endpoints.first_mut().expect("one has been pushed if there was none")
     }
 
     /// Neither the password nor what may be secret among the properties.
     fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
-            .field("host", &self.host)
-            .field("port", &self.port())
+            .field("endpoints", &self.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>())
             .field("tls", &self.tls.as_ref().map(|tls| &tls.options))
             .field("virtual_host", &self.virtual_host)
             .field("user", &self.credentials.user())
@@ -338,8 +434,10 @@ impl Fields {
 fn check(parameters: &ConnectionParameters) -> Result<()> {
     let fields = &*parameters.fields;
     let limit = fields.outbound_limit.unwrap_or(usize::MAX);
-    require("host", "is empty, or holds spaces or control characters", is_host(&fields.host))?;
-    require("port", "cannot be 0", fields.port() != 0)?;
+    for endpoint in &fields.endpoints {
+        require("host", "is empty, or holds spaces or control characters", is_host(endpoint.host()))?;
+        require("port", "cannot be 0", endpoint.port() != 0)?;
+    }
     require("virtual_host", "is longer than 255 octets", fields.virtual_host.len() <= 255)?;
     require("locale", "is longer than 255 octets", fields.locale.len() <= 255)?;
     require(
@@ -383,6 +481,8 @@ const CAPABILITIES: [&str; 6] = [
     "authentication_failure_close",
 ];
 
+const LOCALHOST: &str = "localhost";
+
 /// `frame-min-size` [§1.1].
 const FRAME_MAX_LEAST: u32 = 4096;
 
@@ -405,22 +505,65 @@ mod tests {
         }
     }
 
-    /// P1 to P12.
+    /// P1, P2, P10.
     #[test]
-    fn the_defaults_are_those_of_pika() {
+    fn by_default_it_is_guest_at_localhost() {
         let parameters = ConnectionParameters::default();
         assert_eq!((parameters.host(), parameters.port(), parameters.virtual_host()), ("localhost", 5672, "/"));
+        assert_eq!(parameters.endpoints(), [Endpoint::new("localhost", 5672)]);
         assert_eq!(parameters.credentials().response().expose(), b"\0guest\0guest");
+        assert_eq!(parameters.all_credentials().count(), 1);
+        assert_eq!(parameters.locale(), "en_US");
+        assert!(parameters.tls().is_none());
+        assert!(parameters.into_builder().build().is_ok(), "and that is allowed");
+    }
+
+    /// P3, P4, P5. Different: the heartbeat is the broker's, as in pika 1.x; 0.9 had none.
+    #[test]
+    fn by_default_the_limits_are_the_brokers() {
+        let parameters = ConnectionParameters::default();
         assert_eq!((parameters.channel_max(), parameters.frame_max(), parameters.heartbeat()), (0, 131_072, None));
+        assert_eq!((parameters.heartbeat_for(60), parameters.heartbeat_for(0)), (60, 0));
+        let chosen = builder().heartbeat(Some(5)).build().unwrap();
+        assert_eq!((chosen.heartbeat_for(60), chosen.heartbeat_for(0)), (5, 5));
+        let by = builder().heartbeat(Some(5)).heartbeat_by(|proposed| proposed / 2).build().unwrap();
+        assert_eq!(by.heartbeat_for(60), 30);
+    }
+
+    /// P7, P8, P9. Different: 10 s as in pika 1.x, for 0.9's 0.25 s do not reach far.
+    #[test]
+    fn by_default_there_is_one_attempt_and_ten_seconds_for_a_socket() {
+        let parameters = ConnectionParameters::default();
         assert_eq!((parameters.connection_attempts(), parameters.retry_delay()), (1, Duration::from_secs(2)));
         assert_eq!(parameters.socket_timeout(), Duration::from_secs(10));
+    }
+
+    /// P11, P12.
+    #[test]
+    fn by_default_the_rest_is_that_of_pika_1() {
+        let parameters = ConnectionParameters::default();
         assert_eq!(parameters.stack_timeout(), Duration::from_secs(15));
-        assert_eq!(parameters.locale(), "en_US");
         assert!(!parameters.backpressure_detection());
         assert_eq!(parameters.blocked_connection_timeout(), None);
         assert_eq!(parameters.connection_name(), None);
+        assert_eq!(*parameters.tcp_options(), TcpOptions::default());
         assert!(parameters.client_properties().is_empty());
-        assert!(parameters.into_builder().build().is_ok(), "and they are allowed");
+    }
+
+    /// P1, U5.
+    #[test]
+    fn endpoints_stand_behind_the_host_in_their_order() {
+        let shown = |builder: ParametersBuilder| {
+            let parameters = builder.build().unwrap();
+            parameters.endpoints().iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(builder().endpoint("a", 1).endpoint("[::1]", 2)), ["a:1", "[::1]:2"]);
+        assert_eq!(shown(builder().host("a").endpoint("b", 1)), ["a:5672", "b:1"]);
+        assert_eq!(shown(builder().endpoint("b", 1).host("a").port(7)), ["a:7"]);
+        assert_eq!(shown(ConnectionParameters::default().into_builder().endpoint("b", 1)), ["localhost:5672", "b:1"]);
+        assert_eq!(shown(builder().endpoint("a", 1).endpoints([])), ["localhost:5672"]);
+        assert_eq!(refused(builder().endpoint("a", 1).endpoint("b", 0)), "port");
+        assert_eq!(refused(builder().endpoint("a", 1).endpoint("b c", 1)), "host");
     }
 
     /// PR12, PR17: none infinite by default.
@@ -463,7 +606,7 @@ mod tests {
         assert_eq!(parameters.connection_name(), Some("worker 1"));
     }
 
-    /// P13: wrong range at construction, never at connect. P3, P4, P7, P9: the ranges.
+    /// P7, P9, P13: wrong range at construction, never at connect.
     #[test]
     fn a_parameter_out_of_range_is_refused_by_name() {
         let long = "v".repeat(256);
@@ -488,7 +631,7 @@ mod tests {
         assert_eq!(refused(builder().client_properties(Table::new().with("x", f64::NAN))), "client_properties");
     }
 
-    /// P3, P4: the ends of the ranges.
+    /// P3, P4: the ends of the ranges. Different: pika allowed no frame_max over 131072, and 1.4 none below 8192.
     #[test]
     fn the_ends_of_the_ranges_are_allowed() {
         for frame_max in [0, 4096, (1 << 31) - 1] {

@@ -14,7 +14,6 @@ use crate::{
     handshake::Limits,
     outbox::Outbox,
     parameters::ConnectionParameters,
-    protocol::PROVISIONAL_FRAME_MAX,
     reply::{Continuation, Expect},
     spec::{Method, basic, channel, confirm},
     sync::{Mutex, MutexGuard},
@@ -38,7 +37,6 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) number: usize,
     pub(crate) bell: Arc<Bell<S>>,
     pub(crate) parameters: ConnectionParameters,
-    pub(crate) endpoint: Arc<str>,
     pub(crate) callbacks: CallbackManager<EventCallback<S>>,
     pub(crate) server_properties: OnceLock<Table>,
     /// How many [`Hold`](crate::hold::Hold)s there are.
@@ -53,6 +51,8 @@ pub(crate) struct Shared<S: 'static> {
 /// Everything behind the mutex. Nothing of the program's is called, cloned, woken or dropped while it is locked.
 pub(crate) struct State<S: 'static> {
     pub(crate) phase: Phase,
+    /// `host:port` of the endpoint that is tried, or connected to.
+    pub(crate) endpoint: Arc<str>,
     pub(crate) outbox: Outbox,
     /// Octets that the loop has taken out of the outbox and not yet written.
     pub(crate) in_flight: usize,
@@ -121,11 +121,10 @@ pub(crate) enum Op<S: 'static> {
 
 impl<S: 'static> Shared<S> {
     pub(crate) fn new(bell: Arc<Bell<S>>, parameters: ConnectionParameters) -> Arc<Self> {
-        let limits = Limits { channel_max: 0, frame_max: PROVISIONAL_FRAME_MAX, heartbeat: 0 };
+        let endpoint = parameters.endpoint();
         Arc::new(Self {
             number: bell.number(),
             bell,
-            endpoint: parameters.endpoint(),
             parameters,
             callbacks: CallbackManager::new(),
             server_properties: OnceLock::new(),
@@ -134,9 +133,10 @@ impl<S: 'static> Shared<S> {
             backpressure_multiplier: AtomicU32::new(10),
             state: Mutex::new(State {
                 phase: Phase::Opening,
+                endpoint,
                 outbox: Outbox::default(),
                 in_flight: 0,
-                limits,
+                limits: Limits::PROVISIONAL,
                 channels: BTreeMap::new(),
                 ops: vec![],
                 closers: vec![],

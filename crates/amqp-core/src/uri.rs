@@ -7,14 +7,14 @@
 use std::{borrow::Cow, str::FromStr};
 
 use percent_encoding::percent_decode_str;
-use url::{Host, form_urlencoded};
+use url::Host;
 
 use crate::{
-    credentials::{ExternalCredentials, PlainCredentials},
+    credentials::PlainCredentials,
     error::{Error, Result},
-    parameters::{ConnectionParameters, ParametersBuilder},
+    parameters::ConnectionParameters,
     secret::Secret,
-    tls::{self, TlsOptions},
+    tls, uri_options,
 };
 
 /// From `amqp://user:password@host:port/vhost?heartbeat=60`.
@@ -23,15 +23,26 @@ use crate::{
 /// 5672, or 5671 for `amqps`, and `/`; the vhost also where it is empty. A user or a password that is there and empty stays empty. An `@` in
 /// the password may be written as it is; `/`, `?`, `#` and `%` are written %2F, %3F, %23 and %25 everywhere.
 ///
-/// The options are RabbitMQ's; others are errors, so that a misspelt one is not overlooked:
+/// The options are RabbitMQ's, pika's and two of ours. Others are errors, and so is one that is there twice, so that a
+/// misspelt one is not overlooked:
 ///
 /// | option | meaning |
 /// | --- | --- |
-/// | `heartbeat` | [seconds](ConnectionParameters::heartbeat) |
-/// | `auth_mechanism` | `plain`, or `external`: [ExternalCredentials] instead of a user and a password |
-/// | `cacertfile` | [`TlsOptions::ca_file`]; this and the following for `amqps` only |
-/// | `certfile`, `keyfile` | [`TlsOptions::client_certificate_files`] |
-/// | `server_name_indication` | [`TlsOptions::server_name`] |
+/// | `heartbeat` or `heartbeat_interval` | [seconds](ConnectionParameters::heartbeat) |
+/// | `connection_timeout` | [milliseconds](ConnectionParameters::socket_timeout), as RabbitMQ counts |
+/// | `socket_timeout` | the same in [seconds](ConnectionParameters::socket_timeout), as pika counts; a fraction is allowed here and below |
+/// | `stack_timeout`, `retry_delay`, `blocked_connection_timeout` | [seconds](ConnectionParameters::stack_timeout) |
+/// | `channel_max`, `frame_max`, `connection_attempts` | [numbers](ConnectionParameters::channel_max) |
+/// | `locale`, `connection_name` | [text](ConnectionParameters::locale) |
+/// | `backpressure_detection` | `t`, `true`, `1` or `f`, `false`, `0` |
+/// | `client_properties` | a dictionary as Python writes it, `{'pod': 'a-1'}`, percent-encoded |
+/// | `tcp_options` | such a dictionary with `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`, `TCP_USER_TIMEOUT`: [`TcpOptions`](crate::TcpOptions) |
+/// | `connection_order` | `listed` or `random`: [`ConnectionOrder`](crate::ConnectionOrder) |
+/// | `auth_mechanism` | `plain`, `amqplain`, or `external`: [ExternalCredentials](crate::ExternalCredentials) instead of a user and a password; may be there several times, the first that the broker offers is taken |
+/// | `ssl_options` | a dictionary with pika's names: `ca_certs` or `cafile`, `ca_data` or `cadata`, `certfile`, `keyfile`, `server_hostname`; this and the following for `amqps` only |
+/// | `cacertfile` | [`TlsOptions::ca_file`](crate::TlsOptions::ca_file) |
+/// | `certfile`, `keyfile` | [`TlsOptions::client_certificate_files`](crate::TlsOptions::client_certificate_files) |
+/// | `server_name_indication` | [`TlsOptions::server_name`](crate::TlsOptions::server_name) |
 /// | `verify` | `verify_peer`, which is always done |
 ///
 /// `amqps://` is an error in a build without TLS, and never a connection without it.
@@ -43,16 +54,14 @@ impl FromStr for ConnectionParameters {
     fn from_str(url: &str) -> Result<Self> {
         let url = Parts::cut(url)?;
         let mut builder = Self::builder().virtual_host(virtual_host(url.path)?);
-        if let Some(userinfo) = url.userinfo {
-            builder = builder.credentials(credentials(userinfo)?);
-        }
+        let plain = url.userinfo.map_or_else(|| Ok(PlainCredentials::default()), credentials)?;
         if !url.host.is_empty() {
             builder = builder.host(host(url.host)?);
         }
         if !url.port.is_empty() {
             builder = builder.port(number("port", "is not a number from 1 to 65535", url.port)?);
         }
-        options(builder, &url)?.build()
+        uri_options::apply(builder, url.query, url.is_secure, plain)?.build()
     }
 }
 
@@ -167,53 +176,8 @@ fn virtual_host(path: &str) -> Result<String> {
     }
 }
 
-fn options(mut builder: ParametersBuilder, url: &Parts<'_>) -> Result<ParametersBuilder> {
-    let mut seen = Vec::new();
-    let mut tls = TlsOptions::new();
-    let mut identity = (None, None);
-    for (name, value) in form_urlencoded::parse(url.query.as_bytes()) {
-        if seen.contains(&name) {
-            return bad("url", &format!("the option {name:?} is given twice"));
-        }
-        if TLS_OPTIONS.contains(&&*name) && !url.is_secure {
-            return bad("url", &format!("the option {name:?} is for amqps:// only"));
-        }
-        match &*name {
-            "heartbeat" => {
-                let seconds = number("heartbeat", "is not a number of seconds up to 65535", &value)?;
-                builder = builder.heartbeat(Some(seconds));
-            }
-            "auth_mechanism" if value.eq_ignore_ascii_case("plain") => {}
-            "auth_mechanism" if value.eq_ignore_ascii_case("external") => {
-                builder = builder.credentials(ExternalCredentials);
-            }
-            "auth_mechanism" => return bad("auth_mechanism", "is neither plain nor external"),
-            "cacertfile" => tls = tls.ca_file(&*value),
-            "certfile" => identity.0 = Some(value.into_owned()),
-            "keyfile" => identity.1 = Some(value.into_owned()),
-            "server_name_indication" => tls = tls.server_name(value),
-            "verify" if value == "verify_peer" => {}
-            "verify" => return bad("verify", "can only be verify_peer: name the CA of a private broker in cacertfile"),
-            _ => return bad("url", &format!("there is no option {name:?}; there are: {}", all_options())),
-        }
-        seen.push(name);
-    }
-    tls = match identity {
-        (Some(certificate), Some(key)) => tls.client_certificate_files(certificate, key),
-        (None, None) => tls,
-        _ => return bad("url", "certfile and keyfile belong together"),
-    };
-    Ok(if url.is_secure { builder.tls(tls) } else { builder })
-}
-
-fn all_options() -> String {
-    [&["auth_mechanism", "heartbeat"], &TLS_OPTIONS[..]].concat().join(", ")
-}
-
-const TLS_OPTIONS: [&str; 5] = ["cacertfile", "certfile", "keyfile", "server_name_indication", "verify"];
-
 /// Digits only, where Rust would also take a sign.
-fn number(name: &'static str, problem: &str, digits: &str) -> Result<u16> {
+pub(crate) fn number<N: FromStr>(name: &'static str, problem: &str, digits: &str) -> Result<N> {
     match digits.parse() {
         Ok(number) if digits.bytes().all(|c| c.is_ascii_digit()) => Ok(number),
         _ => bad(name, problem),
@@ -239,7 +203,7 @@ fn octets(name: &'static str, encoded: &str) -> Result<Vec<u8>> {
     Ok(octets)
 }
 
-fn bad<T>(name: &'static str, problem: &str) -> Result<T> {
+pub(crate) fn bad<T>(name: &'static str, problem: &str) -> Result<T> {
     Err(Error::BadParameter { name, problem: problem.into() })
 }
 
@@ -249,6 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::tls::TlsOptions;
 
     fn parse(url: &str) -> ConnectionParameters {
         url.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
@@ -271,7 +236,7 @@ mod tests {
         (user, password, parameters.host().into(), parameters.port(), parameters.virtual_host().into())
     }
 
-    /// The examples of RabbitMQ's URI specification. One deliberate difference (U4): `amqp://host/` is vhost `/`.
+    /// U3, U4: the examples of RabbitMQ's URI specification. One deliberate difference: `amqp://host/` is vhost `/`.
     #[test]
     fn the_examples_of_the_specification_mean_what_it_says() {
         let examples = [
@@ -314,7 +279,7 @@ mod tests {
         assert!(matches!(builder.build(), Err(Error::BadParameter { name: "tls", .. })));
     }
 
-    /// U1, U2, U8.
+    /// P6, U1, U2.
     #[test]
     #[cfg(any(feature = "rustls", feature = "native-tls"))]
     fn amqps_is_tls_with_a_port_and_options_of_its_own() {
@@ -335,7 +300,7 @@ mod tests {
         for (url, name, problem) in [
             ("amqps://host?verify=verify_none", "verify", "cacertfile"),
             ("amqps://host?certfile=a", "url", "belong together"),
-            ("amqps://host?auth_mechanism=x", "auth_mechanism", "neither"),
+            ("amqps://host?auth_mechanism=x", "auth_mechanism", "none of"),
             ("amqp://host?cacertfile=a", "url", "amqps:// only"),
             ("amqps://host?cacertfile=/no/such/file", "tls", "ca_file /no/such/file: "),
             ("amqps://host?certfile=/no/such/file&keyfile=/no/key", "tls", "/no/such/file: "),
@@ -349,7 +314,7 @@ mod tests {
         }
     }
 
-    /// U3: pika decoded neither.
+    /// U3. Different: pika decoded neither.
     #[test]
     fn user_and_password_are_percent_decoded() {
         let (user, password, ..) = parts("amqp://a%40b:%3A%2F%3F%23%25+@host");
@@ -367,7 +332,7 @@ mod tests {
         );
     }
 
-    /// U4.
+    /// U4. Different: pika dropped further segments without a word, and refused `/` alone.
     #[test]
     fn a_vhost_is_one_segment() {
         for url in ["amqp://host/a/b", "amqp://host//", "amqp://host/a/", "amqp://host//a"] {
@@ -424,7 +389,7 @@ mod tests {
         }
     }
 
-    /// U9, U10.
+    /// U9, U10. Different: 0.9 took the first and ignored the rest; 1.x refuses as we do.
     #[test]
     fn an_unknown_or_repeated_option_is_refused_by_name() {
         for url in ["amqp://host?hartbeat=60", "amqp://host/v?heartbeat=1&hartbeat=60", "amqp://host?hartbeat"] {

@@ -122,11 +122,12 @@ impl<S: 'static> Late<S> {
         let Self { shared, identity, id, limit } = self;
         let number = identity.number;
         let mut guard = shared.lock();
+        let endpoint = guard.endpoint.clone();
         let confirms = guard.channels.get_mut(&number).and_then(|channel| channel.confirms.as_mut());
         let then = confirms.and_then(|confirms| Some((confirms.unconfirmed(), confirms.give_up(id)?)));
         drop(guard);
         let Some((missing, then)) = then else { return Ok(()) };
-        let what = format!("the confirms of {missing} publishes on channel {number} from {}", shared.endpoint).into();
+        let what = format!("the confirms of {missing} publishes on channel {number} from {endpoint}").into();
         let job = then.resolve(Err(Error::Timeout { stage: Stage::Reply, what, after: limit }));
         job.map_or(Ok(()), |job| job(state))
     }

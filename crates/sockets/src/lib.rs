@@ -1,8 +1,9 @@
 //! Sockets that never block, and the addresses that they connect to: what the adapters of pooka share.
 #![forbid(unsafe_code)]
 
+use amqp_core::TcpOptions;
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs},
@@ -41,6 +42,42 @@ pub fn connected(socket: &impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Asks the operating system for what is not its default.
+///
+/// # Errors
+/// The operating system's, or that it has no such option.
+pub fn tune(socket: &impl AsFd, options: &TcpOptions) -> io::Result<()> {
+    let TcpOptions { keep_idle, keep_interval, keep_count, user_timeout } = options;
+    let socket = SockRef::from(socket);
+    let mut keepalive = TcpKeepalive::new();
+    if let Some(idle) = keep_idle {
+        keepalive = keepalive.with_time(*idle);
+    }
+    #[cfg(not(target_os = "openbsd"))]
+    {
+        if let Some(interval) = keep_interval {
+            keepalive = keepalive.with_interval(*interval);
+        }
+        if let Some(count) = keep_count {
+            keepalive = keepalive.with_retries(*count);
+        }
+    }
+    #[cfg(target_os = "openbsd")]
+    if keep_idle.is_some() || keep_interval.is_some() || keep_count.is_some() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    if keep_idle.is_some() || keep_interval.is_some() || keep_count.is_some() {
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if user_timeout.is_some() {
+        socket.set_tcp_user_timeout(*user_timeout)?;
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = user_timeout;
+    Ok(())
+}
+
 /// Finds a host's addresses. Names are looked up on a thread of their own, because that can take any time.
 pub fn resolve(host: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>) {
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -74,6 +111,30 @@ mod tests {
         assert!(outcome(address).unwrap());
         drop(listener);
         assert_eq!(outcome(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    /// P12.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_socket_is_tuned_as_it_is_told() {
+        use std::time::Duration;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = connect(listener.local_addr().unwrap()).unwrap();
+        let seconds = |n| Some(Duration::from_secs(n));
+        tune(&socket, &TcpOptions::default()).unwrap();
+        let options = TcpOptions {
+            keep_idle: seconds(7),
+            keep_interval: seconds(3),
+            keep_count: Some(2),
+            user_timeout: seconds(9),
+        };
+        tune(&socket, &options).unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(3));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 2);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), seconds(9));
     }
 
     #[test]

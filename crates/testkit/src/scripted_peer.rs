@@ -51,6 +51,10 @@ struct Stream {
     /// The client has been told that it is connected.
     told: bool,
     token: Option<Token>,
+    /// `host:port` of every endpoint whose addresses were asked for.
+    tried: Vec<String>,
+    /// Nobody listens there.
+    closed_ports: Vec<u16>,
     /// The peer speaks TLS, and so has plaintext on its side and ciphertext on the client's.
     tls: Option<FarEnd>,
 }
@@ -283,6 +287,16 @@ impl Wire {
         self.0.borrow_mut().room = octets;
     }
 
+    /// Whom the client has tried to connect to since the last call: `host:port`.
+    pub fn tried(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.borrow_mut().tried)
+    }
+
+    /// From now on nobody listens on this port; on all others it is always this peer who does.
+    pub fn close_port(&self, port: u16) {
+        self.0.borrow_mut().closed_ports.push(port);
+    }
+
     /// From now on the peer forgets what it hears.
     pub fn discard(&self) {
         self.0.borrow_mut().discards = true;
@@ -378,13 +392,18 @@ struct Memory(Wire);
 impl Network for Memory {
     type Socket = Wire;
 
-    fn resolve(&mut self, _: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>) {
+    fn resolve(&mut self, host: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<SocketAddr>>) + Send>) {
+        self.0.0.borrow_mut().tried.push(format!("{host}:{port}"));
         then(Ok(vec![([127, 0, 0, 1], port).into()]));
     }
 
-    fn connect(&mut self, _: SocketAddr, token: Token) -> io::Result<Wire> {
+    fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Wire> {
         let mut stream = self.0.0.borrow_mut();
+        if stream.closed_ports.contains(&address.port()) {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         (stream.token, stream.watched) = (Some(token), true);
+        stream.told = false;
         drop(stream);
         Ok(self.0.clone())
     }
@@ -400,7 +419,8 @@ impl Network for Memory {
     }
 
     fn forget(&mut self, socket: Wire, _: Token) {
-        socket.0.borrow_mut().token = None;
+        let mut stream = socket.0.borrow_mut();
+        (stream.token, stream.ended) = (None, false);
     }
 }
 
