@@ -8,11 +8,15 @@ use crate::{
     connection::OnOpen,
     error::{CloseReason, Error, IoError, Result, Stage, Violation},
     event::{Event, Source},
-    frame::{HEARTBEAT, put_method},
+    frame::{
+        HEARTBEAT, put_method,
+        wiretap::{self, Wiretap},
+    },
     handle::ConnectionHandle,
     handshake::{Handshake, Refusal},
     heartbeat::{Beat, Heartbeat},
     inbox::Inbox,
+    journal,
     lines::Lines,
     outbox::Outbox,
     protocol::{Event as Heard, Protocol, Stranger},
@@ -35,6 +39,7 @@ pub(crate) struct Driver<S: 'static> {
     pub(crate) shared: Arc<Shared<S>>,
     pub(crate) protocol: Protocol,
     pub(crate) inbox: Inbox,
+    wiretap: Wiretap,
     /// What has been taken out of the shared outbox and is not yet written.
     writing: Outbox,
     pub(crate) lines: Lines<S>,
@@ -102,6 +107,7 @@ impl<S: 'static> Driver<S> {
         Self {
             protocol: Protocol::new(shared.parameters.max_message_size()),
             inbox: Inbox::default(),
+            wiretap: Wiretap::default(),
             writing: Outbox::default(),
             lines: Lines::default(),
             stage: Stage::Dial,
@@ -130,6 +136,9 @@ impl<S: 'static> Driver<S> {
 
     /// The handshake of TLS is over, or there is none.
     pub(crate) fn secured(&mut self) {
+        if self.stage == Stage::Tls && self.shared.parameters.secure().is_some() {
+            journal::secured(&self.shared.endpoint);
+        }
         self.stage = Stage::Connect;
     }
 
@@ -146,6 +155,8 @@ impl<S: 'static> Driver<S> {
             // Unread octets would make TCP take back our last words when the socket is closed.
             let unread = self.inbox.unread().len();
             self.inbox.take(unread);
+        } else {
+            self.wiretap.received(&self.shared.endpoint, self.inbox.unread(), self.protocol.begun());
         }
         self.moved = true;
         if let Some(heartbeat) = &mut self.heartbeat {
@@ -157,6 +168,7 @@ impl<S: 'static> Driver<S> {
     pub(crate) fn process(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
         let result = self.events(now, state);
         let taken = self.protocol.taken();
+        self.wiretap.taken(taken);
         self.inbox.take(taken);
         result
     }
@@ -252,10 +264,12 @@ impl<S: 'static> Driver<S> {
                     let until = limit.and_then(|limit| now.checked_add(limit));
                     self.deadlines.blocked = until.map(|until| (until, blocked.reason.to_string().into()));
                 }
+                journal::blocked(&self.shared.endpoint, &blocked.reason);
                 self.tell(Key::Blocked, Event::Blocked(blocked.reason));
             }
             connection::Method::Unblocked(_) => {
                 self.deadlines.blocked = None;
+                journal::unblocked(&self.shared.endpoint);
                 self.tell(Key::Unblocked, Event::Unblocked);
             }
             connection::Method::UpdateSecretOk(ok) => {
@@ -265,7 +279,10 @@ impl<S: 'static> Driver<S> {
                 let pending = if expected { state.fifo.pop_front() } else { None };
                 drop(state);
                 match pending {
-                    Some(pending) => self.jobs.extend(pending.then.resolve(Ok(Answer::Method(method))).map(|j| (0, j))),
+                    Some(pending) => {
+                        journal::secret_updated(&self.shared.endpoint);
+                        self.jobs.extend(pending.then.resolve(Ok(Answer::Method(method))).map(|j| (0, j)));
+                    }
                     None => self.violated(Violation::command("a reply that nobody asked for"), now),
                 }
             }
@@ -288,6 +305,7 @@ impl<S: 'static> Driver<S> {
             }
         };
         if let Some(properties) = progress.server_properties {
+            journal::greeted(&endpoint, &properties, self.shared.parameters.credentials().mechanism());
             let _ = self.shared.server_properties.set(properties);
         }
         let mut state = self.shared.lock();
@@ -308,7 +326,11 @@ impl<S: 'static> Driver<S> {
         if let Err(invalid) = put {
             return self.lost(invalid.into());
         }
+        if let Some(limits) = progress.tuned {
+            journal::tuned(&endpoint, limits);
+        }
         if progress.opened {
+            journal::opened(&endpoint);
             self.deadlines.open = None;
             let handle = ConnectionHandle(self.shared.clone());
             if let Some(on_open) = self.on_open.take() {
@@ -359,12 +381,16 @@ impl<S: 'static> Driver<S> {
             channel.forget(ok.consumer_tag.as_bytes());
         }
         let over = matches!(method, Method::Channel(channel::Method::CloseOk(_)));
+        let opened = matches!(method, Method::Channel(channel::Method::OpenOk(_)));
         let channel = if over { state.channels.remove(&number) } else { None };
         let refused = match &method {
             Method::Basic(basic::Method::ConsumeOk(ok)) => state.release(number, &ok.consumer_tag),
             _ => vec![],
         };
         drop(state);
+        if opened {
+            journal::channel_opened(&self.shared.endpoint, number);
+        }
         let refused = refused.into_iter().filter_map(|(error, then)| then.resolve(Err(error)));
         self.jobs.extend(refused.map(|job| (number, job)));
         if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
@@ -454,6 +480,7 @@ impl<S: 'static> Driver<S> {
         }
         self.lines.ended_by_broker(number, cancel.consumer_tag.as_bytes());
         if known {
+            journal::consumer_cancelled(&self.shared.endpoint, number, &cancel.consumer_tag);
             let event = Event::Cancel(cancel.consumer_tag);
             self.tell_channel(number, Key::Cancel, event);
         }
@@ -492,6 +519,7 @@ impl<S: 'static> Driver<S> {
         if let Some(mut state) = state {
             self.answer_all(number, &mut state, &error);
         }
+        journal::channel_closed(&self.shared.endpoint, number, &error);
         self.tell_channel(number, Key::Close, Event::Close(error));
         self.shared.callbacks.cleanup(number);
         self.protocol.close(number);
@@ -620,6 +648,7 @@ impl<S: 'static> Driver<S> {
         let waiting = mem::take(&mut state.waiting_for_room);
         drop(state);
         wake_all(waiting);
+        journal::closed(&self.shared.endpoint, &error);
         if self.end == End::No {
             self.end = End::Gone;
         }
@@ -713,6 +742,7 @@ impl<S: 'static> Driver<S> {
         mem::swap(&mut state.outbox, &mut self.writing);
         state.in_flight = self.writing.len();
         drop(state);
+        wiretap::sending(&self.shared.endpoint, &self.writing);
         &mut self.writing
     }
 
@@ -750,9 +780,11 @@ impl<S: 'static> Driver<S> {
         self.mark(requests, now);
         if !self.pressed && heavy {
             self.pressed = true;
+            journal::backpressure(&self.shared.endpoint, held);
             self.tell(Key::Backpressure, Event::Backpressure(held));
         } else if self.pressed && held == 0 {
             self.pressed = false;
+            journal::drained(&self.shared.endpoint);
             self.tell(Key::Backpressure, Event::Drained);
         }
     }
@@ -890,9 +922,15 @@ impl<S: 'static> Driver<S> {
         if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| paused) {
             heartbeat.received(now);
         }
-        match self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.handle_timeout(now)) {
+        let beat = self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.handle_timeout(now));
+        let missed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.missed(now));
+        if let (Some(Beat::Send), Some(silence)) = (beat, missed) {
+            journal::beat_missed(&self.shared.endpoint, silence);
+        }
+        match beat {
             Some(Beat::GiveUp { silence }) => self.lost(Error::HeartbeatTimeout { endpoint, silence }),
             Some(Beat::Send) if self.writing.is_empty() => {
+                journal::beat(&self.shared.endpoint);
                 let mut state = self.shared.lock();
                 state.outbox.octets().extend_from_slice(&HEARTBEAT);
                 drop(state);
@@ -923,6 +961,7 @@ impl<S: 'static> Driver<S> {
             let name = expected.name().unwrap_or("a reply");
             let what = format!("{name} from {} on channel {number}", self.shared.endpoint).into();
             let error = Error::Timeout { stage: Stage::Reply, what, after };
+            journal::timed_out(&self.shared.endpoint, number, &error);
             self.jobs.extend(then.resolve(Err(error)).map(|job| (number, job)));
         }
     }

@@ -1,5 +1,10 @@
 //! Frames: seven octets of header, a payload, and one octet that ends it [§4.2.3].
 
+mod whole;
+pub(crate) mod wiretap;
+
+pub use whole::{Frame, Header};
+
 use crate::{
     error::{Invalid, Violation},
     outbox::Outbox,

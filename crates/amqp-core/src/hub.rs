@@ -6,6 +6,7 @@ use crate::{
     dial::Dial,
     driver::Driver,
     error::{Attempt, Error, IoError, Result},
+    journal,
     pump::{Filled, fill, flush},
     reply::{Job, Raised, lend},
     shared::Shared,
@@ -205,8 +206,14 @@ impl<S: 'static, N: Network> Hub<S, N> {
         let result = self.jobs(now, state).and_then(|()| self.connections(now, state));
         match result {
             Ok(()) => {}
-            Err(Raised::Error(error)) => return Err(error),
-            Err(Raised::Panic(payload)) => resume_unwind(payload),
+            Err(Raised::Error(error)) => {
+                journal::callback_failed(&error);
+                return Err(error);
+            }
+            Err(Raised::Panic(payload)) => {
+                journal::callback_panicked();
+                resume_unwind(payload);
+            }
         }
         // Callbacks have rung for what has been written already: that needs no turn of its own.
         let mut news = self.bell.lock();
@@ -345,6 +352,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
             rounds,
             deadline: None,
         };
+        journal::connecting(&slot.driver.shared.endpoint);
         slot.resolve(&mut self.network, &self.bell);
         Self::schedule(&mut self.work, &mut slot, id);
         if self.slots.len() <= id {
@@ -363,9 +371,13 @@ impl<S: 'static, N: Network> Hub<S, N> {
             return;
         }
         slot.stage = match addresses {
-            Ok(addresses) => Stage::Dialling { dial: Dial::new(addresses, now), sockets: vec![] },
+            Ok(addresses) => {
+                journal::resolved(&slot.driver.shared.endpoint, addresses.len());
+                Stage::Dialling { dial: Dial::new(addresses, now), sockets: vec![] }
+            }
             Err(error) => {
                 let address = slot.driver.shared.endpoint.clone();
+                journal::attempt_failed(&address, &address, &error);
                 slot.attempts.push(Attempt { address, cause: IoError::from(error) });
                 Stage::Dialling { dial: Dial::default(), sockets: vec![] }
             }
@@ -502,9 +514,11 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
             };
             tokens.try_remove(attempt.token.0);
             network.forget(attempt.socket, attempt.token);
+            journal::attempt_failed(&self.driver.shared.endpoint, attempt.address, &failed);
             dial.failed(attempt.address, failed, now);
         }
-        if let Some(Trying { socket, token, .. }) = connected {
+        if let Some(Trying { socket, token, address, .. }) = connected {
+            journal::connected(&self.driver.shared.endpoint, address);
             for other in std::mem::take(sockets).into_iter().chain(trying) {
                 tokens.try_remove(other.token.0);
                 network.forget(other.socket, other.token);
@@ -527,12 +541,14 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         }
         while let Some(address) = dial.next(now) {
             let token = Token(tokens.insert(id));
+            journal::attempt(&self.driver.shared.endpoint, address);
             match network.connect(address, token) {
                 Ok(socket) => {
                     sockets.push(Trying { socket, token, address, deadline: now.checked_add(limit) });
                 }
                 Err(error) => {
                     tokens.try_remove(token.0);
+                    journal::attempt_failed(&self.driver.shared.endpoint, address, &error);
                     dial.failed(address, error, now);
                 }
             }
@@ -548,6 +564,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
             self.rounds -= 1;
             let delay = self.driver.shared.parameters.retry_delay();
             self.stage = Stage::Waiting { until: now.checked_add(delay) };
+            journal::all_failed(&self.driver.shared.endpoint, self.rounds + 1, delay);
             return;
         }
         let endpoint = self.driver.shared.endpoint.clone();

@@ -32,6 +32,16 @@ impl Outbox {
         self.bodies.push_back((self.octets.len(), body));
     }
 
+    /// The buffer from its first unwritten octet on, without the bodies that are only referred to.
+    pub(crate) fn unwritten_octets(&self) -> &[u8] {
+        self.octets.get(self.written.0..).unwrap_or_default()
+    }
+
+    /// Where in [`unwritten_octets`](Self::unwritten_octets) they are missing, if nothing of the first one is written.
+    pub(crate) fn referred_at(&self) -> impl Iterator<Item = usize> {
+        self.bodies.iter().map(|(before, _)| before - self.written.0)
+    }
+
     /// Octets still to be written.
     pub(crate) fn len(&self) -> usize {
         self.octets.len() - self.written.0 + self.referred - self.written.1
