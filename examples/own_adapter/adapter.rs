@@ -65,11 +65,12 @@ impl<S: 'static> OwnLoop<S> {
 
     /// Waits for sockets, the alarm, or the time, and tells the hub which sockets are ready.
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
-        let watched = &self.hub.network().0;
-        let mut asked: Vec<_> = watched.values().map(|(socket, flags)| PollFd::new(socket, *flags)).collect();
+        // poll(2) tells of a hang-up even if nothing was asked for.
+        let asked = self.hub.network().0.iter().filter(|(_, (_, flags))| !flags.is_empty());
+        let mut fds: Vec<_> = asked.clone().map(|(_, (socket, flags))| PollFd::new(socket, *flags)).collect();
         let timeout = until.and_then(|at| Timespec::try_from(at.saturating_duration_since(Instant::now())).ok());
-        let polled = poll(&mut asked, timeout.as_ref());
-        let told: Vec<_> = watched.keys().copied().zip(asked.iter().map(PollFd::revents)).collect();
+        let polled = poll(&mut fds, timeout.as_ref());
+        let told: Vec<_> = asked.map(|(token, _)| *token).zip(fds.iter().map(PollFd::revents)).collect();
         for (token, flags) in told.into_iter().filter(|(_, flags)| !flags.is_empty()) {
             // What is not room to write is seen by reading: octets, the end, an error.
             if !self.hub.ready(Token(token), flags != PollFlags::OUT) {
