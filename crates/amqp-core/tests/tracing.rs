@@ -32,8 +32,7 @@ impl Ear {
     fn hear(story: impl FnOnce()) -> Vec<String> {
         let ear = Self::default();
         with_default(ear.clone(), story);
-        let heard = ear.0.lock().unwrap().clone();
-        heard
+        ear.0.lock().unwrap().clone()
     }
 }
 
