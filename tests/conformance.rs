@@ -4,6 +4,9 @@
 
 #[path = "support/forms.rs"]
 mod forms;
+/// The adapter that docs/writing-an-adapter.md walks through.
+#[path = "../examples/own_adapter/adapter.rs"]
+mod own_adapter;
 
 use pooka::{
     BasicProperties, Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, Error, IoLoop, LoopHandle,
@@ -75,6 +78,7 @@ rows! {
     tokio_current_thread: TokioConnection<App>;
     tokio_multi_thread: forms::OnThreads<App>;
     smol: SmolConnection<App>;
+    on_own_adapter: own_adapter::OwnConnection<App>;
 }
 
 /// What the callbacks have seen, and what they still have to do.

@@ -42,6 +42,11 @@ fn the_quickstart_publishes_and_consumes_with_each_poller() {
 }
 
 #[test]
+fn an_adapter_of_ones_own_publishes_and_consumes() {
+    assert!(output("own_adapter", &[]).ends_with("got Hello, poll\n"));
+}
+
+#[test]
 fn two_connections_share_a_loop() {
     assert_eq!(output("two_connections_one_loop", &[]), "5 messages went from one connection to the other\n");
 }

@@ -8,11 +8,15 @@ use crate::{
     connection::OnOpen,
     error::{CloseReason, Error, Invalid, IoError, Result, Stage, Violation},
     event::{Event, Source},
-    frame::{ENVELOPE, HEARTBEAT, put_method},
+    frame::{
+        ENVELOPE, HEARTBEAT, put_method,
+        wiretap::{self, Wiretap},
+    },
     handle::ConnectionHandle,
     handshake::{Handshake, Limits, Login, Refusal},
     heartbeat::{Beat, Heartbeat},
     inbox::Inbox,
+    journal,
     lines::Lines,
     outbox::Outbox,
     protocol::{Event as Heard, Protocol, Stranger},
@@ -36,8 +40,11 @@ use zeroize::Zeroizing;
 /// One connection, served by its loop.
 pub(crate) struct Driver<S: 'static> {
     pub(crate) shared: Arc<Shared<S>>,
+    /// `host:port` of what is tried, or connected to.
+    pub(crate) endpoint: Arc<str>,
     pub(crate) protocol: Protocol,
     pub(crate) inbox: Inbox,
+    wiretap: Wiretap,
     /// What has been taken out of the shared outbox and is not yet written.
     writing: Outbox,
     pub(crate) lines: Lines<S>,
@@ -109,6 +116,7 @@ impl<S: 'static> Driver<S> {
         Self {
             protocol: Protocol::new(shared.parameters.max_message_size()),
             inbox: Inbox::default(),
+            wiretap: Wiretap::default(),
             writing: Outbox::default(),
             lines: Lines::default(),
             stage: Stage::Dial,
@@ -128,6 +136,7 @@ impl<S: 'static> Driver<S> {
             tidied: false,
             broken: None,
             end: End::No,
+            endpoint: shared.parameters.endpoint(),
             shared,
         }
     }
@@ -136,7 +145,8 @@ impl<S: 'static> Driver<S> {
     pub(crate) fn begin(&mut self, endpoint: Arc<str>, now: Instant) {
         self.pause();
         self.deadlines.open = now.checked_add(self.shared.parameters.stack_timeout());
-        self.shared.lock().endpoint = endpoint;
+        self.shared.lock().endpoint = endpoint.clone();
+        self.endpoint = endpoint;
     }
 
     /// Tries nothing for a while.
@@ -158,7 +168,7 @@ impl<S: 'static> Driver<S> {
 
     /// `host:port` of the endpoint that is tried, or connected to.
     pub(crate) fn endpoint(&self) -> Arc<str> {
-        self.shared.lock().endpoint.clone()
+        self.endpoint.clone()
     }
 
     /// Why the endpoint failed, if it is for others to be tried.
@@ -174,6 +184,9 @@ impl<S: 'static> Driver<S> {
 
     /// The handshake of TLS is over, or there is none.
     pub(crate) fn secured(&mut self) {
+        if self.stage == Stage::Tls && self.shared.parameters.secure().is_some() {
+            journal::secured(&self.endpoint);
+        }
         self.stage = Stage::Connect;
     }
 
@@ -190,6 +203,8 @@ impl<S: 'static> Driver<S> {
             // Unread octets would make TCP take back our last words when the socket is closed.
             let unread = self.inbox.unread().len();
             self.inbox.take(unread);
+        } else {
+            self.wiretap.received(&self.endpoint, self.inbox.unread(), self.protocol.begun());
         }
         self.moved = true;
         if let Some(heartbeat) = &mut self.heartbeat {
@@ -201,6 +216,7 @@ impl<S: 'static> Driver<S> {
     pub(crate) fn process(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
         let result = self.events(now, state);
         let taken = self.protocol.taken();
+        self.wiretap.taken(taken);
         self.inbox.take(taken);
         result
     }
@@ -296,10 +312,12 @@ impl<S: 'static> Driver<S> {
                     let until = limit.and_then(|limit| now.checked_add(limit));
                     self.deadlines.blocked = until.map(|until| (until, blocked.reason.to_string().into()));
                 }
+                journal::blocked(&self.endpoint, &blocked.reason);
                 self.tell(Key::Blocked, Event::Blocked(blocked.reason));
             }
             connection::Method::Unblocked(_) => {
                 self.deadlines.blocked = None;
+                journal::unblocked(&self.endpoint);
                 self.tell(Key::Unblocked, Event::Unblocked);
             }
             connection::Method::UpdateSecretOk(ok) => {
@@ -309,7 +327,10 @@ impl<S: 'static> Driver<S> {
                 let pending = if expected { state.fifo.pop_front() } else { None };
                 drop(state);
                 match pending {
-                    Some(pending) => self.jobs.extend(pending.then.resolve(Ok(Answer::Method(method))).map(|j| (0, j))),
+                    Some(pending) => {
+                        journal::secret_updated(&self.endpoint);
+                        self.jobs.extend(pending.then.resolve(Ok(Answer::Method(method))).map(|j| (0, j)));
+                    }
                     None => self.violated(Violation::command("a reply that nobody asked for"), now),
                 }
             }
@@ -336,6 +357,10 @@ impl<S: 'static> Driver<S> {
                 return self.lost(Error::CredentialsFailed { endpoint, mechanism, problem });
             }
         };
+        if let Some(properties) = &progress.server_properties {
+            let mechanism = self.login.as_ref().map_or("", |login| login.credentials.mechanism());
+            journal::greeted(&endpoint, properties, mechanism);
+        }
         if progress.server_properties.is_some() {
             self.server_properties = progress.server_properties;
         }
@@ -379,7 +404,11 @@ impl<S: 'static> Driver<S> {
             };
             return self.lost(error);
         }
+        if let Some(limits) = progress.tuned {
+            journal::tuned(&endpoint, limits);
+        }
         if progress.opened {
+            journal::opened(&endpoint);
             self.deadlines.open = None;
             let handle = ConnectionHandle(self.shared.clone());
             if let Some(on_open) = self.on_open.take() {
@@ -430,12 +459,16 @@ impl<S: 'static> Driver<S> {
             channel.forget(ok.consumer_tag.as_bytes());
         }
         let over = matches!(method, Method::Channel(channel::Method::CloseOk(_)));
+        let opened = matches!(method, Method::Channel(channel::Method::OpenOk(_)));
         let channel = if over { state.channels.remove(&number) } else { None };
         let refused = match &method {
             Method::Basic(basic::Method::ConsumeOk(ok)) => state.release(number, &ok.consumer_tag),
             _ => vec![],
         };
         drop(state);
+        if opened {
+            journal::channel_opened(&self.endpoint, number);
+        }
         let refused = refused.into_iter().filter_map(|(error, then)| then.resolve(Err(error)));
         self.jobs.extend(refused.map(|job| (number, job)));
         if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
@@ -525,6 +558,7 @@ impl<S: 'static> Driver<S> {
         }
         self.lines.ended_by_broker(number, cancel.consumer_tag.as_bytes());
         if known {
+            journal::consumer_cancelled(&self.endpoint, number, &cancel.consumer_tag);
             let event = Event::Cancel(cancel.consumer_tag);
             self.tell_channel(number, Key::Cancel, event);
         }
@@ -565,6 +599,7 @@ impl<S: 'static> Driver<S> {
         if let Some(mut state) = state {
             self.answer_all(number, &mut state, &error);
         }
+        journal::channel_closed(&self.endpoint, number, &error);
         self.tell_channel(number, Key::Close, Event::Close(error));
         self.shared.callbacks.cleanup(number);
         self.protocol.close(number);
@@ -705,6 +740,7 @@ impl<S: 'static> Driver<S> {
         let waiting = mem::take(&mut state.waiting_for_room);
         drop(state);
         wake_all(waiting);
+        journal::closed(&self.endpoint, &error);
         if self.end == End::No {
             self.end = End::Gone;
         }
@@ -798,6 +834,7 @@ impl<S: 'static> Driver<S> {
         mem::swap(&mut state.outbox, &mut self.writing);
         state.in_flight = self.writing.len();
         drop(state);
+        wiretap::sending(&self.endpoint, &self.writing);
         &mut self.writing
     }
 
@@ -835,9 +872,11 @@ impl<S: 'static> Driver<S> {
         self.mark(requests, now);
         if !self.pressed && heavy {
             self.pressed = true;
+            journal::backpressure(&self.endpoint, held);
             self.tell(Key::Backpressure, Event::Backpressure(held));
         } else if self.pressed && held == 0 {
             self.pressed = false;
+            journal::drained(&self.endpoint);
             self.tell(Key::Backpressure, Event::Drained);
         }
     }
@@ -975,9 +1014,15 @@ impl<S: 'static> Driver<S> {
         if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| paused) {
             heartbeat.received(now);
         }
-        match self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.handle_timeout(now)) {
+        let beat = self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.handle_timeout(now));
+        let missed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.missed(now));
+        if let (Some(Beat::Send), Some(silence)) = (beat, missed) {
+            journal::beat_missed(&self.endpoint, silence);
+        }
+        match beat {
             Some(Beat::GiveUp { silence }) => self.lost(Error::HeartbeatTimeout { endpoint, silence }),
             Some(Beat::Send) if self.writing.is_empty() => {
+                journal::beat(&self.endpoint);
                 let mut state = self.shared.lock();
                 state.outbox.octets().extend_from_slice(&HEARTBEAT);
                 drop(state);
@@ -1008,6 +1053,7 @@ impl<S: 'static> Driver<S> {
             let name = expected.name().unwrap_or("a reply");
             let what = format!("{name} from {} on channel {number}", self.endpoint()).into();
             let error = Error::Timeout { stage: Stage::Reply, what, after };
+            journal::timed_out(&self.endpoint, number, &error);
             self.jobs.extend(then.resolve(Err(error)).map(|job| (number, job)));
         }
     }

@@ -94,6 +94,11 @@ impl Tries {
         Self { left: VecDeque::new(), rounds: parameters.connection_attempts(), failed: vec![] }
     }
 
+    /// Rounds that are left.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
     /// The first endpoint of the next round.
     pub(crate) fn round(&mut self, parameters: &ConnectionParameters) -> Option<Endpoint> {
         self.rounds = self.rounds.checked_sub(1)?;

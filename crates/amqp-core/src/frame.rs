@@ -1,4 +1,9 @@
-//! Frames: seven octets of header, a payload, and one octet that ends it [§4.2.3].
+//! Frames: seven octets of header, a payload, and one octet that ends it [§4.2.3]. A [`Frame`] is one as a value.
+
+mod whole;
+pub(crate) mod wiretap;
+
+pub use whole::{Frame, Header};
 
 use crate::{
     error::{Invalid, Violation},

@@ -72,6 +72,12 @@ impl Heartbeat {
         None
     }
 
+    /// How long nothing was heard, if that is an interval or longer: the peer should have sent at least one by now.
+    pub fn missed(&self, now: Instant) -> Option<Duration> {
+        let silence = now.saturating_duration_since(self.heard);
+        (silence >= self.interval).then_some(silence)
+    }
+
     fn send_at(&self) -> Instant {
         self.sent + self.interval / 2
     }

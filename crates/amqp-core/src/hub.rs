@@ -7,6 +7,7 @@ use crate::{
     driver::Driver,
     endpoints::{Endpoint, Next, Tries},
     error::{Attempt, IoError, Result},
+    journal,
     pump::{Filled, fill, flush},
     reply::{Job, Raised, lend},
     shared::Shared,
@@ -218,8 +219,14 @@ impl<S: 'static, N: Network> Hub<S, N> {
         let result = self.jobs(now, state).and_then(|()| self.connections(now, state));
         match result {
             Ok(()) => {}
-            Err(Raised::Error(error)) => return Err(error),
-            Err(Raised::Panic(payload)) => resume_unwind(payload),
+            Err(Raised::Error(error)) => {
+                journal::callback_failed(&error);
+                return Err(error);
+            }
+            Err(Raised::Panic(payload)) => {
+                journal::callback_panicked();
+                resume_unwind(payload);
+            }
         }
         // Callbacks have rung for what has been written already: that needs no turn of its own.
         let mut news = self.bell.lock();
@@ -381,9 +388,13 @@ impl<S: 'static, N: Network> Hub<S, N> {
             return;
         }
         slot.stage = match addresses {
-            Ok(addresses) => Stage::Dialling { dial: Dial::new(addresses, now), sockets: vec![] },
+            Ok(addresses) => {
+                journal::resolved(&slot.driver.endpoint, addresses.len());
+                Stage::Dialling { dial: Dial::new(addresses, now), sockets: vec![] }
+            }
             Err(error) => {
                 let endpoint = slot.driver.endpoint();
+                journal::attempt_failed(&endpoint, &endpoint, &error);
                 let (address, cause) = (endpoint.clone(), IoError::from(error));
                 slot.tries.network_failed([Attempt { endpoint, address, cause, error: None }]);
                 Stage::Dialling { dial: Dial::default(), sockets: vec![] }
@@ -490,6 +501,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         let (bell, id, trial) = (bell.clone(), self.driver.shared.number, self.trial);
         let then = move |addresses| bell.ring(|news| news.resolved.push_back((id, trial, addresses)));
         self.driver.begin(endpoint.to_string().into(), now);
+        journal::connecting(&self.driver.endpoint);
         self.stage = Stage::Resolving;
         network.resolve(&endpoint.host, endpoint.port, Box::new(then));
         self.endpoint = endpoint;
@@ -528,6 +540,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         match self.tries.next(parameters) {
             Next::Try(endpoint) => self.try_endpoint(endpoint, network, bell, now),
             Next::Pause => {
+                journal::all_failed(&self.driver.endpoint, self.tries.rounds(), parameters.retry_delay());
                 self.stage = Stage::Waiting { until: now.checked_add(parameters.retry_delay()) };
                 self.driver.pause();
             }
@@ -576,9 +589,11 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
             };
             tokens.try_remove(attempt.token.0);
             network.forget(attempt.socket, attempt.token);
+            journal::attempt_failed(&self.driver.endpoint, attempt.address, &failed);
             dial.failed(attempt.address, failed, now);
         }
-        if let Some(Trying { socket, token, .. }) = connected {
+        if let Some(Trying { socket, token, address, .. }) = connected {
+            journal::connected(&self.driver.endpoint, address);
             for other in std::mem::take(sockets).into_iter().chain(trying) {
                 tokens.try_remove(other.token.0);
                 network.forget(other.socket, other.token);
@@ -601,6 +616,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
         }
         while let Some(address) = dial.next(now) {
             let token = Token(tokens.insert(id));
+            journal::attempt(&self.driver.endpoint, address);
             let error = match network.connect(address, token) {
                 Ok(socket) => match network.tune(&socket, self.driver.shared.parameters.tcp_options()) {
                     Ok(()) => {
@@ -615,6 +631,7 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
                 Err(error) => error,
             };
             tokens.try_remove(token.0);
+            journal::attempt_failed(&self.driver.endpoint, address, &error);
             dial.failed(address, error, now);
         }
         if dial.is_exhausted() {

@@ -1,13 +1,35 @@
-//! Octets that wait to be written.
+//! Octets that wait to be written: the outbound buffer, in which an adapter's author sees why a write has pieces.
 
 use bytes::Bytes;
 use std::{collections::VecDeque, io::IoSlice};
 
 /// Frames in the order of the calls that made them.
 ///
-/// Nearly everything is in one buffer; a large body that its owner shared is only referred to.
+/// Nearly everything is in one buffer; a large body that its owner shared is only referred to. A connection has its own,
+/// which its hub writes; this is for who moves frames by himself.
+///
+/// ```
+/// # use amqp_core::{frame::Frame, outbox::Outbox};
+/// # use std::io::{IoSlice, Write};
+/// # fn example(socket: &mut impl Write) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut outbox = Outbox::default();
+/// let mut heartbeat = vec![];
+/// Frame::Heartbeat.encode(&mut heartbeat)?;
+/// outbox.push(&heartbeat);
+/// while !outbox.is_empty() {
+///     let mut pieces = [IoSlice::new(&[]); 8];
+///     let count = outbox.pieces(&mut pieces);
+///     let written = socket.write_vectored(&pieces[..count])?;
+///     outbox.wrote(written);
+/// }
+/// # Ok(())
+/// # }
+/// # let mut wire = vec![];
+/// # example(&mut wire).unwrap();
+/// # assert_eq!(wire, [8, 0, 0, 0, 0, 0, 0, 0xCE]);
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub struct Outbox {
     octets: Vec<u8>,
     /// Bodies, each with the number of `octets` that go before it.
     bodies: VecDeque<(usize, Bytes)>,
@@ -26,23 +48,40 @@ impl Outbox {
         &mut self.octets
     }
 
-    /// Puts a body behind what is in the buffer, without copying it.
-    pub(crate) fn refer(&mut self, body: Bytes) {
+    /// Puts a copy of these octets behind what is there.
+    pub fn push(&mut self, octets: &[u8]) {
+        self.octets.extend_from_slice(octets);
+    }
+
+    /// Puts a body behind what is there, without copying it.
+    pub fn refer(&mut self, body: Bytes) {
         self.referred += body.len();
         self.bodies.push_back((self.octets.len(), body));
     }
 
+    /// The buffer from its first unwritten octet on, without the bodies that are only referred to.
+    pub(crate) fn unwritten_octets(&self) -> &[u8] {
+        self.octets.get(self.written.0..).unwrap_or_default()
+    }
+
+    /// These, and where in [`unwritten_octets`](Self::unwritten_octets) they are missing, if nothing of the first one is
+    /// written.
+    pub(crate) fn referred(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.bodies.iter().map(|(before, body)| (before - self.written.0, &body[..]))
+    }
+
     /// Octets still to be written.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.octets.len() - self.written.0 + self.referred - self.written.1
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether all is written.
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The first octets to write, as few pieces as possible.
-    pub(crate) fn pieces<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+    /// The first octets to write, in as few pieces as possible and no more than there is room for; says how many they are.
+    pub fn pieces<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
         let (mut at, mut skip) = self.written;
         let mut count = 0;
         let mut add = |piece: &'a [u8]| {
@@ -67,7 +106,8 @@ impl Outbox {
     }
 
     /// The first `n` octets have been written. Bodies that are through are dropped here, so no lock may be held.
-    pub(crate) fn wrote(&mut self, mut n: usize) {
+    pub fn wrote(&mut self, n: usize) {
+        let mut n = n.min(self.len());
         while let Some((before, body)) = self.bodies.front() {
             let head = n.min(before - self.written.0);
             self.written.0 += head;

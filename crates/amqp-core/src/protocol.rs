@@ -110,6 +110,11 @@ impl Protocol {
         }
     }
 
+    /// How many of the next octets belong to a frame that has been begun: the rest of a body, and its end.
+    pub(crate) fn begun(&self) -> usize {
+        self.partial.map_or(0, |partial| partial.left + 1)
+    }
+
     /// Octets that need not be shown again.
     pub(crate) fn taken(&mut self) -> usize {
         std::mem::take(&mut self.taken)
