@@ -1,42 +1,21 @@
 //! The machine against a scripted peer: octets in, octets and calls out, under a clock that jumps.
 #![allow(clippy::unwrap_used)]
 
+#[macro_use]
+mod stories;
+
 use amqp_core::{
     BasicProperties, Channel, ConnectionParameters, Delivery, Error, Message, PublishOutcome, Result, ShortString,
     Table,
     error::Stage,
     spec::{Method, basic, channel, connection, queue},
 };
-use pooka_testkit::scripted_peer::{Cut, Frame, Scene, cut_everything, start};
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-use pooka_testkit::scripted_peer::{Secrecy, secure_everything};
+use pooka_testkit::scripted_peer::{Cut, Frame, Scene, start};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
-
-/// Each story is told five times: what the peer says arrives whole, in halves, and one octet at a time, and over TLS.
-macro_rules! stories {
-    ($($story:ident)*) => {
-        mod whole {
-            $( #[test] fn $story() { super::$story(); } )*
-        }
-        mod halved {
-            $( #[test] fn $story() { super::cut_everything(super::Cut::Halves); super::$story(); } )*
-        }
-        mod by_the_octet {
-            $( #[test] fn $story() { super::cut_everything(super::Cut::Octets(vec![1])); super::$story(); } )*
-        }
-        #[cfg(feature = "rustls")]
-        mod over_rustls {
-            $( #[test] fn $story() { super::secure(amqp_core::TlsBackend::Rustls); super::$story(); } )*
-        }
-        #[cfg(feature = "native-tls")]
-        mod over_native_tls {
-            $( #[test] fn $story() { super::secure(amqp_core::TlsBackend::NativeTls); super::$story(); } )*
-        }
-    };
-}
+use stories::{Log, consuming, deliver, logging, scene, with_channel};
 
 stories! {
     the_same_octets_make_the_same_calls_however_they_are_cut
@@ -87,56 +66,6 @@ stories! {
     a_channel_without_handles_and_without_anything_going_on_is_closed
     events_reach_who_registered_for_them_until_they_are_removed
     dropping_the_loop_calls_nobody_and_later_calls_say_so
-}
-
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-fn secure(backend: amqp_core::TlsBackend) {
-    secure_everything(Secrecy::new(backend).unwrap());
-    cut_everything(Cut::Octets(vec![700]));
-}
-
-/// What a test's callbacks have seen, in order.
-type Log = Vec<String>;
-
-fn scene(parameters: ConnectionParameters) -> (Scene<Log>, Log) {
-    let mut log = Log::new();
-    let mut scene = Scene::new(parameters, |log: &mut Log, _, opened| {
-        if let Err(error) = opened {
-            log.push(format!("not opened: {error}"));
-        }
-    });
-    scene.connection.add_on_close_callback(|log: &mut Log, _, error| log.push(format!("closed: {error}")));
-    scene.open(&mut log).unwrap();
-    (scene, log)
-}
-
-fn with_channel() -> (Scene<Log>, Log, Channel<Log>) {
-    let (mut scene, mut log) = scene(ConnectionParameters::default());
-    let channel = scene.connection.channel().send().unwrap();
-    channel.add_on_close_callback(|log: &mut Log, _, error| log.push(format!("channel closed: {error}")));
-    scene.open_channel(1, &mut log).unwrap();
-    scene.wire.heard();
-    (scene, log, channel)
-}
-
-fn deliver(scene: &Scene<Log>, number: u16, tag: &str, delivery_tag: u64, body: &[u8], chunk: usize) {
-    scene.wire.say(
-        number,
-        basic::Deliver { consumer_tag: tag.into(), delivery_tag, routing_key: "key".into(), ..Default::default() },
-    );
-    scene.wire.content(number, &BasicProperties::new().content_type("text/plain"), body, chunk);
-}
-
-fn logging(log: &mut Log, _: &Channel<Log>, delivery: Delivery<'_>) {
-    log.push(format!("{} {} {:?}", delivery.consumer_tag, delivery.delivery_tag, delivery.body));
-}
-
-fn consuming() -> (Scene<Log>, Log, Channel<Log>) {
-    let (mut scene, mut log, channel) = with_channel();
-    channel.basic_consume("q").consumer_tag("c").on_message(logging).send().unwrap();
-    scene.run(&mut log).unwrap();
-    scene.wire.heard();
-    (scene, log, channel)
 }
 
 /// PR21
