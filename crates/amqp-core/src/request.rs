@@ -130,8 +130,8 @@ impl<M: Ask, H: Handle> Request<M, H> {
     /// It could not be sent: bad arguments, or the reason why the channel is closed.
     pub fn send(self) -> Result<()> {
         let Self { handle, mut method } = self;
-        method.check()?;
         let expect = if method.nowait() { None } else { Some(M::expect()) };
+        method.check()?;
         handle.submit(method.into(), expect, Then(Continuation::Nobody))?;
         handle.sent();
         Ok(())
