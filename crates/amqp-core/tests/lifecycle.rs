@@ -125,7 +125,7 @@ fn never_more_is_agreed_than_was_offered() {
     assert!(channels > 0 && octets == 131_072 && heartbeat == 0);
 }
 
-/// F10, C14: the broker's limit counts the eight octets of envelope.
+/// F10, C14, D-3: the broker's limit counts the eight octets of envelope.
 fn a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together() {
     let mut log = Log::new();
     let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
@@ -452,4 +452,15 @@ fn a_timer_or_a_post_that_adds_another_has_it_in_the_next_turn() {
     scene.advance(Duration::from_millis(1), &mut log).unwrap();
     assert_eq!(log[..2], ["post", "beside it"]);
     assert_eq!(log.len(), 4, "{log:?}");
+}
+
+/// D11, D16: as pika's documentation writes them, and puka's.
+#[test]
+fn urls_of_pika_and_puka_mean_what_they_say() {
+    let of = |url: &str| url.parse::<ConnectionParameters>().unwrap();
+    let example = of("amqp://www-data:rabbit_pwd@rabbit1/web_messages");
+    assert_eq!((example.host(), example.port(), example.virtual_host()), ("rabbit1", 5672, "web_messages"));
+    assert_eq!(of("amqps://h:1/v").port(), 1);
+    let vhosts = ["amqp://h/d", "amqp://h", "amqp://h/", "amqp://h/%2F", "amqp://h/%2Fd"];
+    assert_eq!(vhosts.map(|url| of(url).virtual_host().to_string()), ["d", "/", "/", "/", "/d"]);
 }
