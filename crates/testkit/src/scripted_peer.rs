@@ -370,7 +370,6 @@ pub fn start() -> connection::Start {
         server_properties: Table::new().with("capabilities", capabilities),
         mechanisms: "AMQPLAIN PLAIN".into(),
         locales: "en_US".into(),
-        ..Default::default()
     }
 }
 
