@@ -22,6 +22,7 @@ stories! {
     a_close_is_answered_once_and_told_to_everybody
     callbacks_of_a_connection_stay_until_they_are_removed
     a_broker_that_unblocks_in_time_keeps_its_connection
+    without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation
     a_secret_is_replaced_on_channel_0
     a_channel_has_the_lowest_number_that_is_free
     a_channel_that_the_broker_has_closed_frees_its_number_when_that_is_answered
@@ -211,6 +212,17 @@ fn a_broker_that_unblocks_in_time_keeps_its_connection() {
     scene.advance(Duration::from_secs(100), &mut log).unwrap();
     assert_eq!(log, [""; 0]);
     assert!(scene.connection.is_open());
+}
+
+/// H4: puka's did not survive one.
+fn without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation() {
+    let (mut scene, mut log) = scene(ConnectionParameters::builder().heartbeat(Some(0)).build().unwrap());
+    for _ in 0..3 {
+        scene.wire.frame(8, 0, &[]);
+        scene.advance(Duration::from_secs(86_400), &mut log).unwrap();
+    }
+    assert_eq!((scene.wire.heard(), scene.connection.is_open()), (vec![], true));
+    assert_eq!(log, [""; 0]);
 }
 
 /// F21

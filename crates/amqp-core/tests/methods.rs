@@ -19,6 +19,7 @@ stories! {
     limits_transactions_and_what_rabbitmq_has_not
     a_consumer_has_its_tag_at_once
     a_cancel_is_answered_for_its_own_consumer
+    a_cancel_that_crosses_the_broker_s_is_told_once
     several_gets_are_answered_in_their_order
     a_publish_says_what_it_was_told_and_nothing_else
     deliveries_are_settled_by_their_tags
@@ -237,6 +238,19 @@ fn a_cancel_is_answered_for_its_own_consumer() {
     scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["d: d", "c: c"]);
+}
+
+/// N6: by its own answer.
+fn a_cancel_that_crosses_the_broker_s_is_told_once() {
+    let (mut scene, mut log, channel) = consuming();
+    channel.add_on_cancel_callback(|log: &mut Log, _, tag| log.push(format!("the broker cancelled {tag}")));
+    channel.basic_cancel("c").then(|log: &mut Log, _, ok| log.push(format!("cancelled {}", ok.is_ok())));
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: true });
+    scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["cancelled true"]);
+    assert!(channel.is_open() && !channel.is_consuming());
 }
 
 /// M12: a second one does not replace the first.
