@@ -132,6 +132,7 @@ async fn assert_in_step(channel: &Channel, queue: &str) {
     soon("a qos", channel.basic_qos(0)).await.unwrap();
 }
 
+/// T3
 fn from_open_to_close_everything_is_awaited<R: Row>() {
     run::<R, _>(|link| async move {
         let connection = link.open().await;
@@ -200,6 +201,7 @@ fn each_publish_has_its_outcome<R: Row>() {
     });
 }
 
+/// N7
 fn a_stream_ends_with_the_reason_of_its_end<R: Row>() {
     run::<R, _>(|link| async move {
         let connection = link.open().await;

@@ -89,6 +89,22 @@ fn a_connection_that_cannot_be_opened_says_why() {
     assert!(matches!(error, Error::Timeout { .. } | Error::CannotConnect { .. }), "{error}");
 }
 
+/// D8, F12: each attempt waits for the one before, and the error lists them all.
+#[test]
+fn a_connection_is_attempted_as_often_as_its_parameters_say() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed: ConnectionParameters = format!("amqp://{address}").parse().unwrap();
+    let delay = SECOND / 10;
+    let closed = closed.into_builder().connection_attempts(3).retry_delay(delay).build().unwrap();
+    let begun = Instant::now();
+    let error = BlockingConnection::open(closed).unwrap_err();
+    assert!(begun.elapsed() >= 2 * delay, "{:?}", begun.elapsed());
+    let Error::CannotConnect { attempts, .. } = error else { panic!("{error}") };
+    let expected = (address.to_string(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(attempts.len(), 3);
+    assert!(attempts.iter().all(|attempt| (attempt.address.to_string(), attempt.cause.kind) == expected));
+}
+
 /// B7, B16.
 #[test]
 fn a_publish_returns_when_the_broker_has_it_or_says_why_not() {
@@ -291,6 +307,7 @@ fn the_error_of_a_callback_comes_out_and_a_panic_costs_its_channel() {
     until("the message goes back", || ready(&channel, &queue) == 1);
 }
 
+/// B17
 #[test]
 fn a_connection_is_shared_by_threads() {
     let (connection, channel, queue) = open();
@@ -325,6 +342,7 @@ fn a_connection_is_shared_by_threads() {
     assert_eq!(ready(&channel, &queue), 0);
 }
 
+/// B17
 #[test]
 fn a_call_is_answered_while_another_thread_waits_for_a_message_that_does_not_come() {
     let (connection, channel, queue) = open();
@@ -436,6 +454,7 @@ fn computing_keeps_the_connection(open: impl FnOnce(ConnectionParameters) -> Res
     connection.close().call()
 }
 
+/// B19
 #[test]
 fn a_program_that_computes_for_three_heartbeat_intervals_keeps_its_connection() {
     computing_keeps_the_connection(BlockingConnection::open).unwrap();

@@ -139,6 +139,7 @@ fn watch(ioloop: &LoopHandle<App>) {
     });
 }
 
+/// F1, F18
 fn a_connection_opens_and_closes<C: Connection<App>>() {
     let app = run::<C, _>(parameters(), App::default(), |app: &mut App, connection, opened| {
         opened.unwrap();
@@ -153,6 +154,7 @@ fn a_connection_opens_and_closes<C: Connection<App>>() {
     assert_eq!(app.log, ["open", "Ok(())", "closed: the connection was closed by this program: 200 Normal shutdown"]);
 }
 
+/// N1
 fn messages_go_through_an_exchange_and_a_queue<C: Connection<App>>() {
     let app = run::<C, _>(parameters(), App::default(), |_, connection, opened| -> Result<()> {
         opened?;
@@ -288,7 +290,7 @@ fn a_thousand_messages_of_random_sizes_arrive_intact<C: Connection<App>>() {
     assert_eq!((app.published, app.consumed), (1000, 1000));
 }
 
-/// Edge-triggered adapters are told once that there is something to read, and it is far more than one turn reads.
+/// S7: edge-triggered adapters are told once that there is something to read, and it is far more than one turn reads.
 fn more_than_a_turn_reads_arrives_before_the_silence<C: Connection<App>>() {
     const ALL: u64 = 40;
     let app = run::<C, _>(parameters(), App::default(), |_, connection, opened| -> Result<()> {
@@ -364,6 +366,7 @@ fn a_connection_closes_with_unread_deliveries<C: Connection<App>>() {
     assert_eq!(app.log.len(), 1);
 }
 
+/// C5
 fn the_broker_closes_a_channel_and_the_connection_goes_on<C: Connection<App>>() {
     let app = run::<C, _>(parameters(), App::default(), |_, connection, opened| -> Result<()> {
         opened?;
@@ -413,6 +416,7 @@ fn each_publish_has_its_outcome<C: Connection<App>>() {
     assert_eq!(app.published, 100);
 }
 
+/// D14, S5, S11
 fn a_loop_is_stopped_and_started_again_and_posts_wake_it<C: Connection<App>>() {
     let mut app = App::default();
     let mut connection = C::open(parameters(), |_: &mut App, connection, opened| {
@@ -447,6 +451,7 @@ fn opening_fails<C: Connection<App>>(parameters: ConnectionParameters) -> String
     app.log.into_iter().next().unwrap()
 }
 
+/// F6
 fn a_wrong_login_or_vhost_is_told_as_such<C: Connection<App>>() {
     let builder = || parameters().into_builder();
     let wrong = pooka::PlainCredentials::new("guest", "hunter2");
@@ -457,6 +462,7 @@ fn a_wrong_login_or_vhost_is_told_as_such<C: Connection<App>>() {
     assert!(vhost.contains("vhost \"nope\"") && vhost.contains("530"), "{vhost}");
 }
 
+/// F7, F8
 fn a_peer_that_is_no_broker_is_told_as_such<C: Connection<App>>() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -492,7 +498,7 @@ fn a_peer_that_is_no_broker_is_told_as_such<C: Connection<App>>() {
     assert!(unknown.contains("cannot connect to no-such-host.invalid:5672"), "{unknown}");
 }
 
-/// One node for all that it takes to lose a connection: it is commanded, stopped and killed.
+/// T1: one node for all that it takes to lose a connection: it is commanded, stopped and killed.
 fn a_node_that_fails_is_noticed<C: Connection<App>>() {
     let node = RabbitNode::start().unwrap();
     let url = parameters_of(&node);

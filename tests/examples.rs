@@ -91,6 +91,7 @@ fn tokio_tasks_publish_over_one_connection_what_a_stream_gives() {
     assert_eq!(said.lines().count(), 100 + 4 + 1);
 }
 
+/// T2
 #[test]
 fn datagrams_and_amqp_share_a_programs_own_mio_loop() {
     let running = Running::start("mio_embedded", &["3"]);

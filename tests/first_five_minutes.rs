@@ -65,6 +65,7 @@ fn closed_port(ip: &str) -> Option<SocketAddr> {
     TcpListener::bind((ip, 0)).ok().map(|listener| listener.local_addr().unwrap())
 }
 
+/// E2
 #[test]
 fn nothing_listens() {
     let address = closed_port("127.0.0.1").unwrap();
@@ -86,7 +87,8 @@ fn the_name_does_not_exist() {
     assert!(error.starts_with(begin) && error.ends_with(end), "{error}");
 }
 
-/// A5. Different: the broker's own words, because it is asked for them by the capability authentication_failure_close.
+/// A5, E2. Of A5 different: the broker's own words, because it is asked for them by the capability
+/// authentication_failure_close.
 #[test]
 fn the_password_is_wrong() {
     let (user, password) = ("guest", "hunter2");
@@ -220,6 +222,7 @@ fn an_exchange_is_missing_and_nobody_waits_for_confirms() {
     assert_eq!(log[..3], [text, text, "unharmed: true"]);
 }
 
+/// E2
 #[test]
 fn the_broker_is_killed_while_consuming() {
     let node = RabbitNode::start().unwrap();

@@ -95,6 +95,7 @@ fn consume(kind: PollerKind, mut consumer: Consumer) {
     connection.ioloop().start(&mut consumer).unwrap();
 }
 
+/// D1
 #[test]
 fn each_poller_waits_in_its_own_call_and_in_no_other() {
     for &kind in PollerKind::available() {

@@ -48,6 +48,7 @@ fn what_is_awaited_is_send() {
     let _: fn(Channel<Local>) = check;
 }
 
+/// T2
 #[test]
 fn a_loop_on_a_runtime_is_a_future_that_is_send_if_the_state_is() {
     fn tokio<S: Send>(ioloop: &mut TokioLoop<S>, connection: &mut TokioConnection<S>, state: &mut S) {

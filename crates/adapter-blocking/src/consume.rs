@@ -25,6 +25,12 @@ macro_rules! consume_options {
             self
         }
 
+        /// Whether messages of this connection's own are left out. RabbitMQ ignores it.
+        pub fn no_local(mut self, no_local: bool) -> Self {
+            self.consume = self.consume.no_local(no_local);
+            self
+        }
+
         /// Whether nobody else may consume from the queue.
         pub fn exclusive(mut self, exclusive: bool) -> Self {
             self.consume = self.consume.exclusive(exclusive);

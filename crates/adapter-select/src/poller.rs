@@ -243,6 +243,7 @@ mod tests {
         events
     }
 
+    /// S2
     #[test]
     fn an_idle_wait_honours_its_timeout() {
         each(|mut poller| {
@@ -274,6 +275,7 @@ mod tests {
         });
     }
 
+    /// S1, S6
     #[test]
     fn writable_is_told_only_when_asked_for() {
         each(|mut poller| {
@@ -286,6 +288,7 @@ mod tests {
         });
     }
 
+    /// S8
     #[test]
     fn a_peer_that_hangs_up_is_readable_and_who_wants_nothing_hears_nothing() {
         each(|mut poller| {
@@ -316,6 +319,17 @@ mod tests {
         });
     }
 
+    /// D2
+    #[test]
+    fn the_system_s_own_poller_comes_first_and_select_last() {
+        assert_eq!(PollerKind::available(), [OS, PollerKind::Poll, PollerKind::Select]);
+        assert_eq!(OS, if cfg!(target_os = "linux") { PollerKind::Epoll } else { PollerKind::Kqueue });
+        if std::env::var_os("POOKA_POLLER").is_none() {
+            assert_eq!(PollerKind::Auto.resolve(), Ok(OS));
+        }
+    }
+
+    /// D1
     #[test]
     fn an_unknown_poller_is_an_error_that_names_the_others() {
         let error = "iocp".parse::<PollerKind>().unwrap_err().to_string();
@@ -324,7 +338,7 @@ mod tests {
         assert_eq!("poll".parse(), Ok(PollerKind::Poll));
     }
 
-    /// FD_SETSIZE is 1024: select's sets have to be as long as the highest descriptor wants them, and no fixed type.
+    /// S10: FD_SETSIZE is 1024: select's sets have to be as long as the highest descriptor wants them, and no fixed type.
     #[test]
     fn a_descriptor_over_1024_becomes_ready() {
         // Nothing else in this process minds a higher limit, so it stays.

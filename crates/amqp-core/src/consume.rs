@@ -107,6 +107,12 @@ impl<S: 'static> Consume<S> {
         self.method.no_ack
     }
 
+    /// Whether messages of this connection's own are left out. RabbitMQ ignores it.
+    pub fn no_local(mut self, no_local: bool) -> Self {
+        self.method.no_local = no_local;
+        self
+    }
+
     /// Whether nobody else may consume from the queue.
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.method.exclusive = exclusive;

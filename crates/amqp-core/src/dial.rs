@@ -88,6 +88,7 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// F11
     #[test]
     fn families_take_turns_and_a_failure_starts_the_next_at_once() {
         let start = crate::clock_for_tests();

@@ -384,6 +384,9 @@ pub enum Invalid {
     /// A publish can only be answered in confirm mode.
     #[error("the outcome of a publish is only known in confirm mode: call confirm_delivery first, or use send()")]
     NotInConfirmMode,
+    /// The broker has no publisher confirms, or no basic.nack, and would close the whole connection.
+    #[error("the broker does not offer publisher confirms")]
+    NoConfirms,
     /// RabbitMQ cannot read infinity or NaN in a table, and would close the whole connection with 541.
     #[error("a table holds a number that is not finite")]
     NotFinite,

@@ -125,8 +125,7 @@ impl<S: 'static> ConnectionHandle<S> {
 
     /// Whether the broker says that it can do this, `basic.nack` for example.
     pub fn has_capability(&self, name: &str) -> bool {
-        let capabilities = self.server_properties().and_then(|properties| properties.get("capabilities"));
-        capabilities.and_then(|value| value.as_table()?.get(name)?.as_bool()).unwrap_or(false)
+        self.0.has_capability(name)
     }
 
     /// Channels that may be open at once, as negotiated.

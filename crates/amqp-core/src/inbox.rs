@@ -97,6 +97,7 @@ mod tests {
         }
     }
 
+    /// D-1
     #[test]
     fn what_was_read_comes_out_in_order_however_it_is_taken() {
         let octets: Vec<u8> = (0..300_000_u32).map(|n| (n * 31 % 251) as u8).collect();

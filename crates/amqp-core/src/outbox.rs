@@ -155,6 +155,7 @@ mod tests {
         outbox.wrote(octets.len());
     }
 
+    /// D-1
     #[test]
     fn copied_and_referred_octets_leave_in_order_through_any_partial_write() {
         for step in 1..40 {

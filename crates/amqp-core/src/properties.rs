@@ -383,6 +383,7 @@ mod tests {
         assert_eq!(code(Properties::walk(&[0])), Some(502));
     }
 
+    /// D-10
     #[test]
     fn each_property_survives_the_wire_alone_and_has_its_flag() {
         for (place, properties) in one_of_each().into_iter().enumerate() {
@@ -399,7 +400,7 @@ mod tests {
         assert_eq!(walked(&octets), Ok(all()));
     }
 
-    /// [`all`] as the codec of RabbitMQ 3.10.8 reads and writes it.
+    /// D-10: [`all`] as the codec of RabbitMQ 3.10.8 reads and writes it.
     #[test]
     fn all_properties_are_what_rabbitmq_makes_of_them() {
         let octets =

@@ -130,8 +130,8 @@ impl<M: Ask, H: Handle> Request<M, H> {
     /// It could not be sent: bad arguments, or the reason why the channel is closed.
     pub fn send(self) -> Result<()> {
         let Self { handle, mut method } = self;
-        method.check()?;
         let expect = if method.nowait() { None } else { Some(M::expect()) };
+        method.check()?;
         handle.submit(method.into(), expect, Then(Continuation::Nobody))?;
         handle.sent();
         Ok(())
@@ -364,8 +364,6 @@ macro_rules! options {
 
 options! {
     channel::Close {
-        /// Why; 200 otherwise.
-        reply_code: u16,
         /// Why, in words.
         reply_text: ShortString,
     }
@@ -432,6 +430,14 @@ options! {
     basic::Get {
         /// Whether the message is settled as soon as it is sent.
         no_ack: bool,
+    }
+}
+
+impl<H> Request<channel::Close, H> {
+    /// Why; 200 otherwise.
+    pub fn reply_code(mut self, code: u16) -> Self {
+        self.method.reply_code = code;
+        self
     }
 }
 

@@ -184,6 +184,12 @@ impl<S: 'static> Shared<S> {
         closers.into_iter().for_each(|closer| drop(closer.resolve(Err(Error::LoopGone))));
     }
 
+    /// Whether the broker says that it can do this.
+    pub(crate) fn has_capability(&self, name: &str) -> bool {
+        let capabilities = self.server_properties.get().and_then(|properties| properties.get("capabilities"));
+        capabilities.and_then(|value| value.as_table()?.get(name)?.as_bool()).unwrap_or(false)
+    }
+
     /// Sends a method on a channel. What cannot be sent comes back with the reason and its continuation.
     pub(crate) fn submit(
         &self,
@@ -193,6 +199,10 @@ impl<S: 'static> Shared<S> {
         then: Continuation<S>,
         op: Option<Op<S>>,
     ) -> Result<(), Box<Refused<S>>> {
+        let confirms = || ["publisher_confirms", "basic.nack"].into_iter().all(|name| self.has_capability(name));
+        if matches!(method, Method::Confirm(_)) && !confirms() {
+            return Err(Box::new(Refused { error: Invalid::NoConfirms.into(), then, op }));
+        }
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Err((error, then)) = state.request(identity, method, expect, then) {

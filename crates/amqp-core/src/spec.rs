@@ -808,6 +808,7 @@ mod tests {
         }
     }
 
+    /// D-9
     #[test]
     fn every_method_is_what_rabbitmq_makes_of_it() {
         let mut expected = HashMap::<_, String>::new();
@@ -875,6 +876,7 @@ mod tests {
         }
     }
 
+    /// D-9
     #[test]
     fn every_method_has_a_number_and_a_name_of_its_own() {
         let methods = one_of_each();
@@ -933,6 +935,21 @@ mod tests {
         assert_eq!(method.argument("queue"), None);
         let secret = connection::SecureOk { response: "hunter2".into() };
         assert_eq!(Method::from(secret).argument("response"), None);
+    }
+
+    /// D-11
+    #[test]
+    fn a_method_is_shown_with_its_arguments_and_equals_what_has_the_same() {
+        let deliver = basic::Deliver { consumer_tag: "c".into(), delivery_tag: 7, ..Default::default() };
+        let shown = format!("{:?}", Method::from(deliver.clone()));
+        assert!(
+            shown.contains("Deliver {") && shown.contains("consumer_tag: \"c\"") && shown.contains("delivery_tag: 7")
+        );
+        assert_eq!(deliver, deliver.clone());
+        assert_ne!(deliver, basic::Deliver { redelivered: true, ..deliver.clone() });
+        for method in one_of_each() {
+            assert!(!format!("{method:?}").is_empty());
+        }
     }
 
     #[test]

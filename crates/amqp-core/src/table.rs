@@ -483,8 +483,8 @@ mod tests {
         assert_eq!(decoded(&encoded(&table)), Ok(table));
     }
 
-    /// Faults 9: `s` is RabbitMQ's.
-    /// D-6: every value is sent under the letter that RabbitMQ knows it by, in the width of its type.
+    /// Faults 9, D-5, D-6: `s` is RabbitMQ's, and every value is sent under the letter that RabbitMQ knows it by, in the
+    /// width of its type.
     #[test]
     fn every_type_has_its_letter_and_its_width() {
         let widths = [
@@ -512,12 +512,24 @@ mod tests {
         }
     }
 
-    /// Faults 9.
+    /// Faults 9, D-6.
     #[test]
     fn letters_that_are_never_sent_are_understood() {
         let octets =
             [0, 0, 0, 16, 1, b'a', b'U', 0xff, 0xfe, 1, b'b', b'L', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(decoded(&octets), Ok(Table::new().with("a", -2i16).with("b", -1i64)));
+    }
+
+    /// D-8: the octets are kept as they are, trailing zeros included.
+    #[test]
+    fn a_decimal_is_a_scale_and_a_signed_number() {
+        let decimals = [(2, -314, [2, 0xff, 0xff, 0xfe, 0xc6]), (0, i32::MAX, [0, 0x7f, 0xff, 0xff, 0xff])];
+        for (scale, value, octets) in decimals.into_iter().chain([(255, 500, [255, 0, 0, 1, 0xf4])]) {
+            let table = Table::new().with("k", Value::Decimal { scale, value });
+            let octets = [&[0, 0, 0, 8, 1, b'k', b'D'], &octets[..]].concat();
+            assert_eq!(encoded(&table), octets);
+            assert_eq!(decoded(&octets), Ok(table));
+        }
     }
 
     #[test]

@@ -332,7 +332,7 @@ mod tests {
         format!("amqp://host?{name}={}", utf8_percent_encode(literal, NON_ALPHANUMERIC))
     }
 
-    /// U7.
+    /// U7, D12.
     #[test]
     fn numbers_and_texts_are_options() {
         let all = parse(

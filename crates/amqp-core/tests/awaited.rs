@@ -97,6 +97,7 @@ fn consuming(scene: &mut Scene<()>, channel: &Channel) -> Consumer {
     ready(consumer).unwrap()
 }
 
+/// T3
 #[test]
 fn a_request_is_sent_when_it_is_awaited_and_wakes_its_task_once() {
     let (mut scene, channel) = with_channel();
@@ -187,6 +188,7 @@ fn a_publish_has_its_outcome() {
     assert_eq!(ready(first).unwrap(), PublishOutcome::Acked);
 }
 
+/// X3
 #[test]
 fn over_the_high_water_mark_publishes_wait_for_room() {
     let parameters = ConnectionParameters::builder().outbound_high_water(1000).build().unwrap();
@@ -289,6 +291,7 @@ fn an_unclaimed_consumer_is_cancelled_and_its_messages_are_requeued() {
     }
 }
 
+/// T6
 #[test]
 fn a_stream_gives_messages_in_order_and_then_the_reason() {
     let (mut scene, channel) = with_channel();
@@ -326,6 +329,31 @@ fn a_stream_gives_messages_in_order_and_then_the_reason() {
     assert!(matches!(next(&mut consumer), Poll::Ready(Some(Err(e))) if e.reply_code() == Some(404)));
 }
 
+/// T5: each of them, once, with the broker's reason.
+#[test]
+fn everything_that_is_awaited_ends_with_its_channel() {
+    let (mut scene, channel) = with_channel();
+    let mut consumer = consuming(&mut scene, &channel);
+    channel.confirm_select().send().unwrap();
+    let mut declared = pin!(channel.queue_declare("q").into_future());
+    let mut got = pin!(channel.basic_get("q").into_future());
+    let mut published = pin!(channel.basic_publish("", "q", "x").into_future());
+    assert!(poll(declared.as_mut()).is_pending() && poll(got.as_mut()).is_pending());
+    assert!(poll(published.as_mut()).is_pending());
+    run(&mut scene);
+    let close = channel::Close { reply_code: 406, reply_text: "no".into(), class_id: 0, method_id: 0 };
+    scene.wire.say(1, close);
+    run(&mut scene);
+    let reason = channel.close_reason().unwrap();
+    assert_eq!(reason.reply_code(), Some(406));
+    assert_eq!(ready(declared).unwrap_err(), reason);
+    assert_eq!(ready(got).unwrap_err(), reason);
+    assert_eq!(ready(published).unwrap_err(), reason);
+    assert!(matches!(next(&mut consumer), Poll::Ready(Some(Err(error))) if error == reason));
+    assert!(matches!(next(&mut consumer), Poll::Ready(None)));
+    assert!(scene.connection.is_open());
+}
+
 #[test]
 fn what_was_asked_for_before_a_close_is_still_answered() {
     let (mut scene, channel) = with_channel();
@@ -349,7 +377,7 @@ fn what_was_asked_for_before_a_close_is_still_answered() {
     assert!(scene.connection.is_open());
 }
 
-/// RabbitMQ's queues answer basic.consume themselves, so its reply comes before or behind those of later requests.
+/// C13: RabbitMQ's queues answer basic.consume themselves, so its reply comes before or behind those of later requests.
 #[test]
 fn consume_ok_may_come_out_of_turn() {
     let (mut scene, channel) = with_channel();
@@ -377,7 +405,7 @@ fn consume_ok_may_come_out_of_turn() {
     assert!(scene.connection.is_closed());
 }
 
-/// So does basic.cancel's.
+/// C13, M11: so does basic.cancel's.
 #[test]
 fn cancel_ok_may_come_out_of_turn() {
     let (mut scene, channel) = with_channel();

@@ -26,7 +26,7 @@ fn second() -> Duration {
     Duration::from_secs(1)
 }
 
-/// P1, P7: the next endpoint is tried at once, whether the one before was refused, no broker, or gone in the handshake.
+/// P1, P7, F13: the next endpoint is tried at once, whether the one before was refused, no broker, or gone in the handshake.
 #[test]
 fn the_next_endpoint_is_tried_when_one_fails() {
     let (mut scene, mut log) = scene(cluster());

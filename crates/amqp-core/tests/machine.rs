@@ -1,42 +1,21 @@
 //! The machine against a scripted peer: octets in, octets and calls out, under a clock that jumps.
 #![allow(clippy::unwrap_used)]
 
+#[macro_use]
+mod stories;
+
 use amqp_core::{
     BasicProperties, Channel, ConnectionParameters, Delivery, Error, Message, PublishOutcome, Result, ShortString,
     Table,
     error::Stage,
     spec::{Method, basic, channel, connection, queue},
 };
-use pooka_testkit::scripted_peer::{Cut, Frame, Scene, cut_everything, start};
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-use pooka_testkit::scripted_peer::{Secrecy, secure_everything};
+use pooka_testkit::scripted_peer::{Cut, Frame, Scene, start};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
-
-/// Each story is told five times: what the peer says arrives whole, in halves, and one octet at a time, and over TLS.
-macro_rules! stories {
-    ($($story:ident)*) => {
-        mod whole {
-            $( #[test] fn $story() { super::$story(); } )*
-        }
-        mod halved {
-            $( #[test] fn $story() { super::cut_everything(super::Cut::Halves); super::$story(); } )*
-        }
-        mod by_the_octet {
-            $( #[test] fn $story() { super::cut_everything(super::Cut::Octets(vec![1])); super::$story(); } )*
-        }
-        #[cfg(feature = "rustls")]
-        mod over_rustls {
-            $( #[test] fn $story() { super::secure(amqp_core::TlsBackend::Rustls); super::$story(); } )*
-        }
-        #[cfg(feature = "native-tls")]
-        mod over_native_tls {
-            $( #[test] fn $story() { super::secure(amqp_core::TlsBackend::NativeTls); super::$story(); } )*
-        }
-    };
-}
+use stories::{Log, consuming, deliver, logging, scene, with_channel};
 
 stories! {
     the_same_octets_make_the_same_calls_however_they_are_cut
@@ -89,57 +68,7 @@ stories! {
     dropping_the_loop_calls_nobody_and_later_calls_say_so
 }
 
-#[cfg(any(feature = "rustls", feature = "native-tls"))]
-fn secure(backend: amqp_core::TlsBackend) {
-    secure_everything(Secrecy::new(backend).unwrap());
-    cut_everything(Cut::Octets(vec![700]));
-}
-
-/// What a test's callbacks have seen, in order.
-type Log = Vec<String>;
-
-fn scene(parameters: ConnectionParameters) -> (Scene<Log>, Log) {
-    let mut log = Log::new();
-    let mut scene = Scene::new(parameters, |log: &mut Log, _, opened| {
-        if let Err(error) = opened {
-            log.push(format!("not opened: {error}"));
-        }
-    });
-    scene.connection.add_on_close_callback(|log: &mut Log, _, error| log.push(format!("closed: {error}")));
-    scene.open(&mut log).unwrap();
-    (scene, log)
-}
-
-fn with_channel() -> (Scene<Log>, Log, Channel<Log>) {
-    let (mut scene, mut log) = scene(ConnectionParameters::default());
-    let channel = scene.connection.channel().send().unwrap();
-    channel.add_on_close_callback(|log: &mut Log, _, error| log.push(format!("channel closed: {error}")));
-    scene.open_channel(1, &mut log).unwrap();
-    scene.wire.heard();
-    (scene, log, channel)
-}
-
-fn deliver(scene: &Scene<Log>, number: u16, tag: &str, delivery_tag: u64, body: &[u8], chunk: usize) {
-    scene.wire.say(
-        number,
-        basic::Deliver { consumer_tag: tag.into(), delivery_tag, routing_key: "key".into(), ..Default::default() },
-    );
-    scene.wire.content(number, &BasicProperties::new().content_type("text/plain"), body, chunk);
-}
-
-fn logging(log: &mut Log, _: &Channel<Log>, delivery: Delivery<'_>) {
-    log.push(format!("{} {} {:?}", delivery.consumer_tag, delivery.delivery_tag, delivery.body));
-}
-
-fn consuming() -> (Scene<Log>, Log, Channel<Log>) {
-    let (mut scene, mut log, channel) = with_channel();
-    channel.basic_consume("q").consumer_tag("c").on_message(logging).send().unwrap();
-    scene.run(&mut log).unwrap();
-    scene.wire.heard();
-    (scene, log, channel)
-}
-
-/// PR21
+/// PR21, F22, T4
 fn the_same_octets_make_the_same_calls_however_they_are_cut() {
     let story = |cut: Cut| {
         let (mut scene, mut log, _channel) = consuming();
@@ -203,7 +132,7 @@ fn violations(scripts: &[(&str, Option<u16>, Script)]) {
     }
 }
 
-/// Faults 1, 3, PR18: a frame is judged by its first seven octets.
+/// Faults 1, 3, PR18, D-2: a frame is judged by its first seven octets.
 fn a_frame_that_cannot_be_ends_the_connection() {
     violations(&[
         ("a huge frame", Some(501), |s| s.wire.octets(&[3, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF])),
@@ -216,7 +145,7 @@ fn a_frame_that_cannot_be_ends_the_connection() {
     ]);
 }
 
-/// Faults 5, 26, PR18
+/// Faults 5, 26, PR18, H3, N9
 fn a_frame_where_it_does_not_belong_ends_the_connection() {
     violations(&[
         ("an unknown frame type", Some(501), |s| s.wire.frame(4, 1, &[])),
@@ -230,7 +159,7 @@ fn a_frame_where_it_does_not_belong_ends_the_connection() {
     ]);
 }
 
-/// Faults 10, PR18: method, header, and exactly the octets that it announces.
+/// Faults 10, PR18, D-4: method, header, and exactly the octets that it announces.
 fn content_out_of_turn_ends_the_connection() {
     violations(&[
         ("a body out of turn", Some(505), |s| s.wire.frame(3, 1, b"x")),
@@ -380,7 +309,7 @@ fn nothing_is_presented_where_it_is_not_asked_for() {
     assert_eq!((&*told, heard), ("localhost:5672 speaks AMQP 1.0, not 0-9-1", vec![Frame::Header]));
 }
 
-/// Faults 13, PR12: one deadline, which neither heartbeats nor single octets renew.
+/// Faults 13, PR12, F8: one deadline, which neither heartbeats nor single octets renew.
 fn a_handshake_that_goes_on_slowly_is_over_at_its_deadline() {
     let begins: [(&str, Script, &[u8]); 2] = [
         ("the AMQP greeting of", |scene| scene.wire.octets(&[1, 0, 0, 0, 0, 1, 0]), &[0]),
@@ -430,6 +359,7 @@ fn headers_that_cannot_be_decoded_do_not_kill_a_consumer() {
     assert!(log.iter().all(|line| line.starts_with("Some(true) ")));
 }
 
+/// C12
 fn replies_come_in_the_order_of_the_calls_and_each_once() {
     let (mut scene, mut log, channel) = with_channel();
     for name in ["a", "b"] {
@@ -558,7 +488,7 @@ fn every_wait_ends_with_the_connection() {
     }
 }
 
-/// Faults 22, PR12
+/// Faults 22, PR12, F20
 fn a_broker_that_blocks_for_too_long_is_given_up() {
     let builder = ConnectionParameters::builder().blocked_connection_timeout(Some(Duration::from_secs(9)));
     let (mut scene, mut log) = scene(builder.build().unwrap());
@@ -574,7 +504,7 @@ fn a_broker_that_blocks_for_too_long_is_given_up() {
     );
 }
 
-/// PR17, PR19
+/// PR17, PR19, C1
 fn there_are_no_more_channels_than_agreed() {
     let mut log = Log::new();
     let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
@@ -592,7 +522,7 @@ fn there_are_no_more_channels_than_agreed() {
     assert_eq!(scene.wire.heard(), []);
 }
 
-/// Faults 11, PR19: and the channel is unharmed.
+/// Faults 11, PR19, F23: and the channel is unharmed.
 fn what_cannot_be_sent_is_refused_before_its_first_octet() {
     let (mut scene, mut log, channel) = with_channel();
     let long = "x".repeat(256);
@@ -628,7 +558,7 @@ fn what_cannot_be_sent_is_refused_before_its_first_octet() {
     assert_eq!(log, ["true"]);
 }
 
-/// Faults 36
+/// Faults 36, F16, S8
 fn the_last_frames_before_the_end_are_handled() {
     let (mut scene, mut log, _channel) = consuming();
     deliver(&scene, 1, "c", 1, b"last", 9);
@@ -746,6 +676,7 @@ fn callbacks_may_stop_the_loop_post_to_it_and_register_more() {
     assert_eq!(log, ["outer".to_string(), format!("d 2 {:?}", b"y"), "posted".into()]);
 }
 
+/// N8
 fn an_error_of_a_callback_stops_the_loop_which_goes_on_behind_it() {
     let (mut scene, mut log, channel) = with_channel();
     let on_message = |log: &mut Log, _: &Channel<Log>, delivery: Delivery<'_>| {
@@ -762,6 +693,7 @@ fn an_error_of_a_callback_stops_the_loop_which_goes_on_behind_it() {
     assert_eq!(log, ["1", "2"]);
 }
 
+/// N8
 fn a_panic_costs_its_channel_and_nothing_else() {
     let (mut scene, mut log, channel) = with_channel();
     let on_message = |_: &mut Log, _: &Channel<Log>, _: Delivery<'_>| -> () { panic!("mine") };
@@ -878,7 +810,7 @@ fn without_confirm_mode_an_outcome_cannot_be_waited_for() {
     assert_eq!(scene.wire.heard(), []);
 }
 
-/// PR17
+/// PR17, X2, X3
 fn back_pressure_is_told_when_it_begins_and_when_it_ends_and_has_a_limit() {
     let builder = ConnectionParameters::builder().outbound_high_water(1000).outbound_limit(Some(5000));
     let (mut scene, mut log) = scene(builder.build().unwrap());
@@ -902,7 +834,7 @@ fn back_pressure_is_told_when_it_begins_and_when_it_ends_and_has_a_limit() {
     channel.basic_publish("", "q", "x").send().unwrap();
 }
 
-/// X1: pika's rule, told once.
+/// X1, D9, D10: pika's rule, told once.
 fn the_outbound_buffer_may_hold_as_many_average_frames_as_the_program_says() {
     let publishes_until_told = |multiplier: Option<u32>, detection: bool| {
         let parameters = ConnectionParameters::builder().backpressure_detection(detection).build().unwrap();
@@ -934,8 +866,10 @@ fn the_outbound_buffer_may_hold_as_many_average_frames_as_the_program_says() {
     assert_eq!(publishes_until_told(Some(10), true), 4);
     assert!((99..=101).contains(&publishes_until_told(Some(300), true)));
     assert_eq!(publishes_until_told(Some(1), false), 1000);
+    assert!(!ConnectionParameters::default().backpressure_detection());
 }
 
+/// X2
 fn who_takes_back_a_backpressure_callback_hears_no_more_of_it() {
     let (mut scene, mut log) = scene(ConnectionParameters::builder().outbound_high_water(10).build().unwrap());
     let told =
@@ -951,6 +885,7 @@ fn who_takes_back_a_backpressure_callback_hears_no_more_of_it() {
     assert_eq!(log, ["true"]);
 }
 
+/// H1, S2
 fn a_heartbeat_goes_out_after_half_an_interval_and_silence_of_two_is_death() {
     let mut log = Log::new();
     let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
@@ -1063,7 +998,7 @@ fn a_close_that_is_not_answered_is_over_at_its_deadline() {
     assert!(log[1].contains("connection.close took longer than 10 s"), "{log:?}");
 }
 
-/// Faults 12, 13, F6, F7: each stage of the handshake has its own error.
+/// Faults 12, 13, F6, F7, E2: each stage of the handshake has its own error.
 fn a_handshake_that_fails_says_what_happened_and_where() {
     let attempt = |script: &dyn Fn(&mut Scene<Log>, &mut Log)| {
         let mut log = Log::new();
@@ -1114,6 +1049,7 @@ fn a_handshake_that_fails_says_what_happened_and_where() {
     assert!(small.contains("frame_max is below 4096"), "{small}");
 }
 
+/// F15
 fn a_close_before_the_connection_is_open_is_told_to_the_open_callback() {
     let mut log = Log::new();
     let mut scene = Scene::new(ConnectionParameters::default(), |log: &mut Log, _, opened: Result<()>| {
@@ -1139,6 +1075,7 @@ fn a_channel_without_handles_and_without_anything_going_on_is_closed() {
     assert!(log[0].starts_with("channel closed: "), "{log:?}");
 }
 
+/// C10
 fn events_reach_who_registered_for_them_until_they_are_removed() {
     let (mut scene, mut log, channel) = with_channel();
     scene.connection.add_on_connection_blocked_callback(|log: &mut Log, _, why| log.push(format!("blocked: {why}")));

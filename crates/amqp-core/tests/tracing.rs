@@ -126,6 +126,7 @@ fn session(cut: Cut) {
     scene.run(&mut ()).unwrap();
 }
 
+/// E5.
 #[test]
 fn a_session_in_which_nothing_goes_wrong_says_nothing_above_debug() {
     let told = Ear::hear(|| session(Cut::Whole));

@@ -104,11 +104,15 @@ mod tests {
         }
     }
 
+    /// F11
     #[test]
     fn a_listening_port_is_connected_and_a_closed_one_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         assert!(outcome(address).unwrap());
+        let socket = connect(address).unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         drop(listener);
         assert_eq!(outcome(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }

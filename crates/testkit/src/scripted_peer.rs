@@ -3,7 +3,7 @@
 use crate::scripted_tls::{FarEnd, secrecy};
 pub use crate::scripted_tls::{Secrecy, secure_everything};
 use amqp_core::{
-    BasicProperties, ConnectionHandle, ConnectionParameters, LoopHandle, Outcome, Result,
+    BasicProperties, ConnectionHandle, ConnectionParameters, LoopHandle, Outcome, Result, Table,
     hub::{Hub, Interest, Network, Token, Turn},
     spec::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, Method, channel, connection},
 };
@@ -377,12 +377,13 @@ impl Frame {
 
 /// connection.start as RabbitMQ sends it.
 pub fn start() -> connection::Start {
+    let capabilities: Table = ["publisher_confirms", "basic.nack"].into_iter().map(|name| (name, true)).collect();
     connection::Start {
         version_major: 0,
         version_minor: 9,
+        server_properties: Table::new().with("capabilities", capabilities),
         mechanisms: "AMQPLAIN PLAIN".into(),
         locales: "en_US".into(),
-        ..Default::default()
     }
 }
 

@@ -1,0 +1,483 @@
+//! How connections and channels begin and end, as pika's do, against a scripted peer.
+#![allow(clippy::unwrap_used)]
+
+#[macro_use]
+mod stories;
+
+use amqp_core::{
+    Channel, ConnectionHandle, ConnectionParameters, Error, Result, Table, Value,
+    callback::Terms,
+    spec::{Arguments, Method, basic, channel, connection, queue},
+};
+use pooka_testkit::scripted_peer::{Frame, Scene, start};
+use std::time::Duration;
+use stories::{Log, consuming, deliver, logging, scene, with_channel};
+
+stories! {
+    a_connection_says_where_it_is_and_begins_with_the_loop
+    the_handshake_goes_step_by_step_and_the_callback_comes_last
+    the_broker_says_what_it_can
+    never_more_is_agreed_than_was_offered
+    a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together
+    a_close_is_answered_once_and_told_to_everybody
+    callbacks_of_a_connection_stay_until_they_are_removed
+    a_broker_that_unblocks_in_time_keeps_its_connection
+    without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation
+    a_secret_is_replaced_on_channel_0
+    a_channel_has_the_lowest_number_that_is_free
+    a_channel_that_the_broker_has_closed_frees_its_number_when_that_is_answered
+    a_channel_is_usable_from_its_request_to_its_close
+    a_closed_channel_refuses_every_call_with_its_reason
+    what_was_called_before_a_close_goes_out_before_it
+    both_sides_may_close_a_channel_and_the_broker_s_reason_is_told
+    a_hook_hears_its_methods_once_or_always
+    a_loop_that_was_stopped_before_its_start_ends_at_once_and_can_be_started
+    room_is_asked_for_while_there_is_something_to_write
+    a_timer_or_a_post_that_adds_another_has_it_in_the_next_turn
+}
+
+/// F1, F2: nothing is done by the call itself.
+fn a_connection_says_where_it_is_and_begins_with_the_loop() {
+    let mut log = Log::new();
+    let on_open = |log: &mut Log, connection: &ConnectionHandle<Log>, opened: Result<()>| {
+        log.push(format!("{opened:?} {}", connection.is_open()));
+    };
+    let mut scene = Scene::new(ConnectionParameters::default(), on_open);
+    let is = |scene: &Scene<Log>| {
+        let connection = &scene.connection;
+        (connection.is_open(), connection.is_closing(), connection.is_closed())
+    };
+    assert_eq!(is(&scene), (false, false, false));
+    assert_eq!(scene.connection.channel().send().unwrap_err(), Error::NotOpen);
+    scene.open(&mut log).unwrap();
+    assert_eq!(is(&scene), (true, false, false));
+    scene.connection.close().send().unwrap();
+    assert_eq!(is(&scene), (false, true, false));
+    scene.run(&mut log).unwrap();
+    scene.wire.say(0, connection::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(is(&scene), (false, false, true));
+    assert_eq!(log, ["Ok(()) true"]);
+}
+
+/// F3: connection.tune-ok and connection.open go out together.
+fn the_handshake_goes_step_by_step_and_the_callback_comes_last() {
+    let mut log = Log::new();
+    let mut scene = Scene::new(ConnectionParameters::default(), |log: &mut Log, _, opened: Result<()>| {
+        log.push(opened.is_ok().to_string());
+    });
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard(), [Frame::Header]);
+    scene.wire.say(0, start());
+    scene.run(&mut log).unwrap();
+    let names = |scene: &Scene<Log>| {
+        let methods = scene.wire.heard_methods();
+        assert!(methods.iter().all(|(channel, _)| *channel == 0));
+        methods.into_iter().map(|(_, method)| method.name()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&scene), ["connection.start-ok"]);
+    scene.wire.say(0, connection::Tune { channel_max: 9, frame_max: 4096, heartbeat: 0 });
+    scene.run(&mut log).unwrap();
+    assert_eq!(names(&scene), ["connection.tune-ok", "connection.open"]);
+    assert_eq!(log, [""; 0]);
+    scene.wire.say(0, connection::OpenOk::default());
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["true"]);
+    assert_eq!(names(&scene), [""; 0]);
+}
+
+/// F5
+fn the_broker_says_what_it_can() {
+    let mut log = Log::new();
+    let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
+    assert_eq!(scene.connection.server_properties(), None);
+    scene.run(&mut log).unwrap();
+    let capabilities = Table::new().with("basic.nack", true).with("publisher_confirms", false).with("odd", 1);
+    let server_properties = Table::new().with("product", "Hare").with("capabilities", Value::Table(capabilities));
+    scene.wire.say(0, connection::Start { server_properties, ..start() });
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.connection.server_properties(), None, "another endpoint may be tried yet");
+    scene.wire.say(0, connection::Tune::default());
+    scene.run(&mut log).unwrap();
+    scene.wire.say(0, connection::OpenOk::default());
+    scene.run(&mut log).unwrap();
+    let properties = scene.connection.server_properties().unwrap();
+    assert_eq!(properties.get("product"), Some(&"Hare".into()));
+    let can = |name| scene.connection.has_capability(name);
+    assert_eq!(["basic.nack", "publisher_confirms", "odd", "no"].map(can), [true, false, false, false]);
+}
+
+/// F9: and 0 is no limit.
+fn never_more_is_agreed_than_was_offered() {
+    let agreed = |ours: (u16, u32, Option<u16>), offered: (u16, u32, u16)| {
+        let builder = ConnectionParameters::builder().channel_max(ours.0).frame_max(ours.1).heartbeat(ours.2);
+        let mut log = Log::new();
+        let mut scene = Scene::new(builder.build().unwrap(), |_: &mut Log, _, _| ());
+        scene.run(&mut log).unwrap();
+        scene.wire.say(0, start());
+        scene.run(&mut log).unwrap();
+        scene.wire.heard();
+        scene.wire.say(0, connection::Tune { channel_max: offered.0, frame_max: offered.1, heartbeat: offered.2 });
+        scene.run(&mut log).unwrap();
+        match scene.wire.heard_methods().remove(0).1 {
+            Method::Connection(connection::Method::TuneOk(ok)) => (ok.channel_max, ok.frame_max, ok.heartbeat),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(agreed((0, 131_072, None), (2047, 131_072, 60)), (2047, 131_072, 60));
+    assert_eq!(agreed((5000, 0, Some(0)), (2047, 8192, 60)), (2047, 8192, 0));
+    assert_eq!(agreed((7, 4096, Some(9)), (2047, 131_072, 60)), (7, 4096, 9));
+    let (channels, octets, heartbeat) = agreed((0, 131_072, None), (0, 0, 0));
+    assert!(channels > 0 && octets == 131_072 && heartbeat == 0);
+}
+
+/// F10, C14, D-3: the broker's limit counts the eight octets of envelope.
+fn a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together() {
+    let mut log = Log::new();
+    let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
+    scene.open_with(connection::Tune { heartbeat: 0, frame_max: 4096, channel_max: 9 }, &mut log).unwrap();
+    let channels = [1, 2].map(|_| scene.connection.channel().send().unwrap());
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
+    for size in [4088, 4089, 10_000, 0] {
+        channels.iter().for_each(|channel| channel.basic_publish("", "q", vec![7; size]).send().unwrap());
+    }
+    scene.run(&mut log).unwrap();
+    let mut expected = vec![];
+    for (size, cut) in [(4088, &[4088][..]), (4089, &[4088, 1]), (10_000, &[4088, 4088, 1824]), (0, &[])] {
+        for number in [1, 2] {
+            let publish = basic::Publish { routing_key: "q".into(), ..Default::default() };
+            expected.push(Frame::Method(number, publish.into()));
+            expected.push(Frame::Content(number, size));
+            expected.extend(cut.iter().map(|octets| Frame::Body(number, vec![7; *octets])));
+        }
+    }
+    assert!(scene.wire.heard() == expected);
+    let wide = amqp_core::BasicProperties::new().header("k", "x".repeat(4096));
+    let refused = channels[0].basic_publish("", "q", "x").properties(&wide).send();
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    assert!(channels[0].is_open() && scene.connection.outbound_len() == 0);
+}
+
+/// F14, D4: with pika's code and text, and a second one is no second frame.
+fn a_close_is_answered_once_and_told_to_everybody() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(format!("declared {}", declared.is_ok())));
+    for n in [1, 2] {
+        scene.connection.close().then(move |log: &mut Log, _, closed| log.push(format!("{n} {closed:?}")));
+    }
+    let again = scene.connection.close().send().unwrap_err();
+    assert!(matches!(again, Error::ConnectionClosedByClient { code: 200, .. }), "{again:?}");
+    scene.run(&mut log).unwrap();
+    let heard = scene.wire.heard_methods();
+    let text = "Normal shutdown".into();
+    let close = connection::Close { reply_code: 200, reply_text: text, ..Default::default() };
+    assert_eq!(heard[1..], [(0, close.into())], "behind what was called before");
+    scene.wire.say(0, connection::CloseOk {});
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    let closed = "the connection was closed by this program: 200 Normal shutdown";
+    let expected =
+        ["declared false", &format!("channel closed: {closed}"), "1 Ok(())", "2 Ok(())", &format!("closed: {closed}")];
+    assert_eq!(log, expected);
+}
+
+/// F19: one that is added too late is not called.
+fn callbacks_of_a_connection_stay_until_they_are_removed() {
+    let mut log = Log::new();
+    let mut scene = Scene::new(ConnectionParameters::default(), |log: &mut Log, _, _| log.push("mine".into()));
+    scene.connection.add_on_open_callback(|log: &mut Log, _| log.push("open".into()));
+    let removed = scene.connection.add_on_open_callback(|log: &mut Log, _| log.push("removed".into()));
+    assert!(scene.connection.remove_callback(removed) && !scene.connection.remove_callback(removed));
+    scene.open(&mut log).unwrap();
+    scene.connection.add_on_open_callback(|log: &mut Log, _| log.push("late".into()));
+    scene.connection.add_on_close_callback(|log: &mut Log, _, _| log.push("closed".into()));
+    let ioloop = scene.ioloop();
+    ioloop.add_timeout(Duration::from_secs(2), |log: &mut Log| log.push("second".into()));
+    ioloop.add_timeout(Duration::from_secs(1), |log: &mut Log| log.push("first".into()));
+    let removed = ioloop.add_timeout(Duration::from_secs(1), |log: &mut Log| log.push("removed".into()));
+    assert!(ioloop.remove_timeout(removed) && !ioloop.remove_timeout(removed));
+    scene.run(&mut log).unwrap();
+    scene.advance(Duration::from_secs(3), &mut log).unwrap();
+    scene.wire.hang_up();
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["mine", "open", "first", "second", "closed"]);
+}
+
+/// F20
+fn a_broker_that_unblocks_in_time_keeps_its_connection() {
+    let builder = ConnectionParameters::builder().blocked_connection_timeout(Some(Duration::from_secs(9)));
+    let (mut scene, mut log) = scene(builder.heartbeat(Some(0)).build().unwrap());
+    for _ in 0..3 {
+        scene.wire.say(0, connection::Blocked { reason: "memory".into() });
+        scene.run(&mut log).unwrap();
+        scene.advance(Duration::from_secs(8), &mut log).unwrap();
+        scene.wire.say(0, connection::Unblocked {});
+        scene.run(&mut log).unwrap();
+    }
+    scene.advance(Duration::from_secs(100), &mut log).unwrap();
+    assert_eq!(log, [""; 0]);
+    assert!(scene.connection.is_open());
+}
+
+/// H4: puka's did not survive one.
+fn without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation() {
+    let (mut scene, mut log) = scene(ConnectionParameters::builder().heartbeat(Some(0)).build().unwrap());
+    for _ in 0..3 {
+        scene.wire.frame(8, 0, &[]);
+        scene.advance(Duration::from_secs(86_400), &mut log).unwrap();
+    }
+    assert_eq!((scene.wire.heard(), scene.connection.is_open()), (vec![], true));
+    assert_eq!(log, [""; 0]);
+}
+
+/// F21
+fn a_secret_is_replaced_on_channel_0() {
+    let (mut scene, mut log) = scene(ConnectionParameters::default());
+    let update = scene.connection.update_secret("token", "expires");
+    update.then(|log: &mut Log, _, updated| log.push(updated.is_ok().to_string()));
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [""; 0]);
+    let octets = scene.wire.heard_octets();
+    let arguments = b"\0\x0A\0\x46\0\0\0\x05token\x07expires\xCE";
+    assert_eq!(&octets[..7], [1, 0, 0, 0, 0, 0, 21]);
+    assert_eq!(&octets[7..], arguments);
+    scene.wire.say(0, connection::UpdateSecretOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["true"]);
+}
+
+/// C1: gaps are filled.
+fn a_channel_has_the_lowest_number_that_is_free() {
+    let (mut scene, mut log) = scene(ConnectionParameters::default());
+    let open = |scene: &Scene<Log>| scene.connection.channel().send().unwrap();
+    let channels = [1, 2, 3].map(|_| open(&scene));
+    assert_eq!(channels.each_ref().map(Channel::channel_number), [1, 2, 3]);
+    let named = scene.connection.channel().channel_number(5).send().unwrap();
+    assert_eq!(named.channel_number(), 5);
+    channels[1].close().send().unwrap();
+    scene.run(&mut log).unwrap();
+    assert_eq!(open(&scene).channel_number(), 4, "2 is not free before close-ok");
+    scene.wire.say(2, channel::OpenOk::default());
+    scene.wire.say(2, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    let again = [1, 2].map(|_| open(&scene));
+    assert_eq!(again.each_ref().map(Channel::channel_number), [2, 6]);
+}
+
+/// C5, C6, D3: and what is told is the broker's reason.
+fn a_channel_that_the_broker_has_closed_frees_its_number_when_that_is_answered() {
+    let (mut scene, mut log, old) = with_channel();
+    old.basic_consume("q").consumer_tag("c").on_message(logging).send().unwrap();
+    old.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
+    let text = "PRECONDITION_FAILED";
+    scene.wire.say(1, channel::Close { reply_code: 406, reply_text: text.into(), class_id: 50, method_id: 10 });
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard_methods(), [(1, channel::CloseOk {}.into())]);
+    let reason = "channel 1 was closed by the broker: 406 PRECONDITION_FAILED";
+    assert_eq!(log, [reason.into(), format!("channel closed: {reason}")]);
+    let Some(Error::ChannelClosedByBroker { reason, .. }) = old.close_reason() else { panic!("{old:?}") };
+    assert_eq!((reason.code, &*reason.text, reason.method), (406, text, (50, 10)));
+    assert!(old.is_closed() && scene.connection.is_open());
+    let new = scene.connection.channel().send().unwrap();
+    assert_eq!(new.channel_number(), 1);
+    new.basic_consume("q").consumer_tag("d").on_message(logging).send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    deliver(&scene, 1, "c", 1, b"of the old one", 99);
+    deliver(&scene, 1, "d", 2, b"x", 9);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[2..], [format!("d 2 {:?}", b"x")]);
+}
+
+/// C2, C3
+fn a_channel_is_usable_from_its_request_to_its_close() {
+    let (mut scene, mut log) = scene(ConnectionParameters::default());
+    scene.connection.channel().then(|log: &mut Log, channel: &Channel<Log>, opened| {
+        log.push(format!("{opened:?} {}", channel.is_open()));
+    });
+    let channel = scene.connection.channel().send().unwrap();
+    channel.basic_consume("q").consumer_tag("c").on_message(logging).send().unwrap();
+    assert!(channel.is_open() && !channel.is_closed());
+    assert_eq!(channel.consumer_tags(), ["c"]);
+    channel.close().then(|log: &mut Log, _, closed| log.push(format!("closed {}", closed.is_ok())));
+    assert!(!channel.is_open() && channel.is_closed());
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, channel::OpenOk::default());
+    scene.wire.say(2, channel::OpenOk::default());
+    scene.wire.say(2, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["Ok(()) true", "closed true"]);
+    assert_eq!(channel.consumer_tags(), [""; 0]);
+}
+
+/// C11
+fn a_closed_channel_refuses_every_call_with_its_reason() {
+    let (mut scene, mut log, channel) = consuming();
+    let (told, hear) = std::sync::mpsc::channel();
+    let stolen = channel.basic_consume("q").consumer_tag("d").on_message(move |_: &mut Log, _, delivery| {
+        told.send(delivery.delivery_tag).unwrap();
+    });
+    stolen.send().unwrap();
+    scene.run(&mut log).unwrap();
+    deliver(&scene, 1, "d", 1, b"x", 9);
+    scene.run(&mut log).unwrap();
+    let tag = hear.recv().unwrap();
+    channel.close().reply_code(320).reply_text("enough").send().unwrap();
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
+    log.clear();
+    let calls = [
+        channel.queue_declare("q").send(),
+        channel.queue_bind("q", "e").send(),
+        channel.queue_unbind("q", "e").send(),
+        channel.queue_purge("q").send(),
+        channel.queue_delete("q").send(),
+        channel.exchange_declare("e").send(),
+        channel.exchange_delete("e").send(),
+        channel.exchange_bind("e", "f").send(),
+        channel.exchange_unbind("e", "f").send(),
+        channel.basic_qos(1).send(),
+        channel.basic_consume("q").on_message(logging).send().map(drop),
+        channel.basic_cancel("c").send(),
+        channel.basic_get("q").send(),
+        channel.basic_publish("", "q", "x").send(),
+        channel.basic_ack(tag),
+        channel.basic_ack_multiple(tag),
+        channel.basic_nack(tag, true, true),
+        channel.basic_reject(tag, true),
+        channel.basic_recover().send(),
+        channel.confirm_select().send(),
+        channel.confirm_delivery(|_: &mut Log, _, _| ()).send(),
+        channel.tx_select().send(),
+        channel.tx_commit().send(),
+        channel.tx_rollback().send(),
+        channel.flow(true).send(),
+        channel.close().send(),
+    ];
+    for (n, call) in calls.into_iter().enumerate() {
+        let error = call.unwrap_err();
+        assert_eq!(error.to_string(), "channel 1 was closed by this program: 320 enough", "{n}");
+    }
+    channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
+    assert_eq!(log, [""; 0], "by the loop, not by the call");
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["channel 1 was closed by this program: 320 enough"]);
+    assert_eq!(scene.wire.heard(), []);
+}
+
+/// C4, D5: requests are not held back, and neither is the close behind them.
+fn what_was_called_before_a_close_goes_out_before_it() {
+    let (mut scene, mut log, channel) = consuming();
+    for name in ["a", "b"] {
+        channel.queue_declare(name).then(move |log: &mut Log, _, ok| log.push(format!("{name} {}", ok.is_ok())));
+        channel.basic_publish("", name, "").send().unwrap();
+    }
+    channel.close().send().unwrap();
+    scene.run(&mut log).unwrap();
+    let names: Vec<_> = scene.wire.heard_methods().iter().map(|(_, method)| method.name()).collect();
+    assert_eq!(names, ["queue.declare", "basic.publish", "queue.declare", "basic.publish", "channel.close"]);
+    deliver(&scene, 1, "c", 1, b"nobody wants it", 99);
+    for name in ["a", "b"] {
+        scene.wire.say(1, queue::DeclareOk { queue: name.into(), ..Default::default() });
+    }
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    let closed = "channel closed: channel 1 was closed by this program: 200 Normal shutdown";
+    assert_eq!(log, ["a true", "b true", closed]);
+}
+
+/// C7
+fn both_sides_may_close_a_channel_and_the_broker_s_reason_is_told() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.close().then(|log: &mut Log, _, closed| log.push(format!("{closed:?}")));
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
+    scene.wire.say(1, channel::Close { reply_code: 404, reply_text: "NOT_FOUND".into(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard_methods(), [(1, channel::CloseOk {}.into())]);
+    assert_eq!(log, [""; 0], "our own is not answered yet");
+    assert_eq!(scene.connection.channel().send().unwrap().channel_number(), 2);
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[0], "channel closed: channel 1 was closed by the broker: 404 NOT_FOUND");
+    assert_eq!((log.len(), &*log[1]), (2, "Ok(CloseOk)"));
+}
+
+/// C9, C13: and only if the arguments are those that were asked for.
+fn a_hook_hears_its_methods_once_or_always() {
+    let (mut scene, mut log, channel) = with_channel();
+    let hook = |name: &'static str| {
+        move |log: &mut Log, _: &Channel<Log>, method: &Method| log.push(format!("{name} {}", method.name()))
+    };
+    let declare_ok = queue::DeclareOk::ID;
+    channel.add_callback(&[declare_ok, queue::PurgeOk::ID], Terms::one_shot(), hook("once"));
+    channel.add_callback(&[declare_ok], Terms::persistent(), hook("always"));
+    let b = Terms::persistent().arguments(Table::new().with("queue", "b"));
+    channel.add_callback(&[declare_ok], b, hook("b"));
+    for name in ["a", "b"] {
+        channel.queue_declare(name).then(|log: &mut Log, _, _| log.push("reply".into()));
+        scene.wire.say(1, queue::DeclareOk { queue: name.into(), ..Default::default() });
+    }
+    scene.run(&mut log).unwrap();
+    let ok = |name: &str| format!("{name} queue.declare-ok");
+    assert_eq!(log, [ok("once"), ok("always"), "reply".into(), ok("always"), ok("b"), "reply".into()]);
+}
+
+/// S5
+fn a_loop_that_was_stopped_before_its_start_ends_at_once_and_can_be_started() {
+    let (mut scene, mut log) = scene(ConnectionParameters::default());
+    scene.ioloop().stop();
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    assert!(scene.connection.is_open());
+    scene.connection.channel().then(|log: &mut Log, _, opened| log.push(opened.is_ok().to_string()));
+    assert_eq!(scene.turn(&mut log), Ok(false));
+    scene.open_channel(1, &mut log).unwrap();
+    assert_eq!(log, ["true"]);
+}
+
+/// S1, S6: nothing waits for a socket that could not be written anyway.
+fn room_is_asked_for_while_there_is_something_to_write() {
+    let (mut scene, mut log, channel) = with_channel();
+    assert!(!scene.wire.asks_for_room());
+    scene.wire.room(Some(10));
+    channel.queue_declare("q").send().unwrap();
+    assert_eq!(scene.wire.heard_octets(), [0; 0], "a call writes nothing itself");
+    scene.run(&mut log).unwrap();
+    assert!(scene.wire.asks_for_room());
+    scene.wire.room(None);
+    scene.writable();
+    scene.run(&mut log).unwrap();
+    assert!(!scene.wire.asks_for_room());
+    assert_eq!(scene.connection.outbound_len(), 0);
+}
+
+/// S11: whatever it is added by.
+fn a_timer_or_a_post_that_adds_another_has_it_in_the_next_turn() {
+    let (mut scene, mut log) = scene(ConnectionParameters::default());
+    let ioloop = scene.ioloop();
+    let inner = ioloop.clone();
+    ioloop.post(move |log: &mut Log| {
+        log.push("post".into());
+        inner.post(|log: &mut Log| log.push("its post".into()));
+        inner.add_timeout(Duration::ZERO, |log: &mut Log| log.push("its timer".into()));
+    });
+    ioloop.post(|log: &mut Log| log.push("beside it".into()));
+    scene.run(&mut log).unwrap();
+    scene.advance(Duration::from_millis(1), &mut log).unwrap();
+    assert_eq!(log[..2], ["post", "beside it"]);
+    assert_eq!(log.len(), 4, "{log:?}");
+}
+
+/// D11, D16: as pika's documentation writes them, and puka's.
+#[test]
+fn urls_of_pika_and_puka_mean_what_they_say() {
+    let of = |url: &str| url.parse::<ConnectionParameters>().unwrap();
+    let example = of("amqp://www-data:rabbit_pwd@rabbit1/web_messages");
+    assert_eq!((example.host(), example.port(), example.virtual_host()), ("rabbit1", 5672, "web_messages"));
+    assert_eq!(of("amqps://h:1/v").port(), 1);
+    let vhosts = ["amqp://h/d", "amqp://h", "amqp://h/", "amqp://h/%2F", "amqp://h/%2Fd"];
+    assert_eq!(vhosts.map(|url| of(url).virtual_host().to_string()), ["d", "/", "/", "/", "/d"]);
+}
