@@ -25,6 +25,8 @@ struct Network {
 #[derive(Debug, Default)]
 struct State {
     held: [bool; 2],
+    /// Octets that are passed on together at most.
+    chop: Option<usize>,
     sockets: Vec<TcpStream>,
     over: bool,
 }
@@ -68,6 +70,11 @@ impl Proxy {
     /// Nothing goes this way any more; the kernel's buffers fill up.
     pub fn hold(&self, way: Way) {
         self.set(way, true);
+    }
+
+    /// From now on no more than so many octets are passed on together, either way.
+    pub fn chop(&self, octets: usize) {
+        self.network.lock().chop = Some(octets.max(1));
     }
 
     /// What was held goes on.
@@ -126,7 +133,8 @@ impl Network {
         let mut octets = [0; 16 * 1024];
         loop {
             self.wait(way);
-            let read = from.read(&mut octets)?;
+            let most = self.lock().chop.unwrap_or(octets.len()).min(octets.len());
+            let read = from.read(octets.get_mut(..most).unwrap_or_default())?;
             if read == 0 {
                 return Ok(());
             }
