@@ -83,8 +83,9 @@ fn confirmed(connection: &BlockingConnection, options: &Bench) -> Result<Span> {
             }
             let mut publish = channel.basic_publish(DROP, KEY, &body).into_future();
             let sent = std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut publish).poll(context))).await;
-            if sent.is_pending() {
-                waiting.push_back(publish);
+            match sent {
+                Poll::Pending => waiting.push_back(publish),
+                Poll::Ready(outcome) => acked(Some(std::future::ready(outcome))).await?,
             }
         }
         while !waiting.is_empty() {
