@@ -121,9 +121,10 @@ impl Engine {
 
     /// Waits until a message more may be sent.
     pub(crate) fn room(&self) -> Result<()> {
-        let limit = self.connection.parameters().outbound_high_water();
-        if self.connection.outbound_len() > limit {
-            self.until(None, &mut || self.connection.outbound_len() <= limit || self.connection.is_closed())?;
+        let parameters = self.connection.parameters();
+        if self.connection.outbound_len() > parameters.outbound_high_water() {
+            let low = parameters.low_water();
+            self.until(None, &mut || self.connection.outbound_len() <= low || self.connection.is_closed())?;
         }
         Ok(())
     }

@@ -64,7 +64,8 @@ impl<'a> BlockingPublish<'a> {
         }
     }
 
-    /// Publishes, and waits only while more than `outbound_high_water` octets are to be written.
+    /// Publishes. While more than `outbound_high_water` octets are to be written it waits first, until they have sunk to
+    /// `outbound_low_water`.
     ///
     /// # Errors
     /// The reason why the channel is closed, names or properties that are too long. Nothing was sent.

@@ -865,7 +865,7 @@ impl<S: 'static> Driver<S> {
         let requests = state.requests;
         let heavy = held > limit;
         state.weigh_at = if self.pressed || heavy { usize::MAX } else { limit };
-        let room = held <= parameters.outbound_high_water() && !state.waiting_for_room.is_empty();
+        let room = held <= parameters.low_water() && !state.waiting_for_room.is_empty();
         let waiting = if room { mem::take(&mut state.waiting_for_room) } else { Slab::new() };
         drop(state);
         wake_all(waiting);

@@ -145,6 +145,9 @@ copied! {
 
     /// Octets in the outbound buffer over which publishers are asked to wait. At least 1.
     outbound_high_water: usize = 4 * 1024 * 1024;
+    /// Octets that may still wait to be written when those who waited for room go on; `None` is half of
+    /// [`outbound_high_water`](Self::outbound_high_water).
+    outbound_low_water: Option<usize> = None;
 
     /// Octets in the outbound buffer over which nothing more is accepted; `None` lifts the limit. Not below
     /// [`outbound_high_water`](Self::outbound_high_water).
@@ -456,6 +459,8 @@ fn check(parameters: &ConnectionParameters) -> Result<()> {
         require(name, "must be over 0", timeout != Some(Duration::ZERO))?;
     }
     require("outbound_high_water", "must be at least 1", fields.outbound_high_water != 0)?;
+    let low = fields.outbound_low_water.unwrap_or_default();
+    require("outbound_low_water", "must not be above outbound_high_water", low <= fields.outbound_high_water)?;
     require("outbound_limit", "must not be below outbound_high_water", limit >= fields.outbound_high_water)?;
     fields
         .client_properties
@@ -628,6 +633,7 @@ mod tests {
         assert_eq!(refused(blocked), "blocked_connection_timeout");
         assert_eq!(refused(builder().outbound_high_water(0)), "outbound_high_water");
         assert_eq!(refused(builder().outbound_high_water(1 << 30)), "outbound_limit");
+        assert_eq!(refused(builder().outbound_low_water(Some(5 << 20))), "outbound_low_water");
         assert_eq!(refused(builder().client_properties(Table::new().with("x", f64::NAN))), "client_properties");
     }
 

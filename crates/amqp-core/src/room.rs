@@ -1,6 +1,6 @@
 //! Waiting until the outbound buffer is short enough: back-pressure for those who await.
 
-use crate::{error::Result, handle::ConnectionHandle, shared::Phase};
+use crate::{error::Result, handle::ConnectionHandle, parameters::ConnectionParameters, shared::Phase};
 use std::{
     fmt,
     future::Future,
@@ -16,8 +16,17 @@ pub struct Writable<S: 'static = ()> {
     place: Option<usize>,
 }
 
+impl ConnectionParameters {
+    /// Octets that may wait when those who waited go on.
+    #[doc(hidden)]
+    pub fn low_water(&self) -> usize {
+        self.outbound_low_water().unwrap_or(self.outbound_high_water() / 2)
+    }
+}
+
 impl<S: 'static> ConnectionHandle<S> {
-    /// Waits until no more than `outbound_high_water` octets wait to be written: what a publisher that does not wait for
+    /// Ready while no more than `outbound_high_water` octets wait to be written, and otherwise when they have sunk to
+    /// `outbound_low_water`: what a publisher that does not wait for
     /// confirms awaits now and then, so that memory stays bounded.
     pub fn writable(&self) -> Writable<S> {
         Writable { connection: self.clone(), place: None }

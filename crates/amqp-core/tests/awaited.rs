@@ -209,9 +209,18 @@ fn over_the_high_water_mark_publishes_wait_for_room() {
     drop(dropped);
     let held = scene.connection.outbound_len();
     assert!(held > 2000 && held < 2100, "the publish that waits is not in the buffer: {held}");
+    // Below the high mark, and not yet at the low one, which is half of it.
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    assert!(writable.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    scene.wire.room(Some(held - 700));
+    scene.writable();
+    run(&mut scene);
+    assert_eq!((scene.connection.outbound_len(), wakes.0.load(Ordering::Relaxed)), (700, 0));
     scene.wire.room(None);
     scene.writable();
     run(&mut scene);
+    assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
     ready(writable).unwrap();
     assert!(poll(waiting.as_mut()).is_pending());
     run(&mut scene);
