@@ -208,18 +208,18 @@ pub(crate) fn bad<T>(name: &'static str, problem: &str) -> Result<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::prelude::*;
 
     use super::*;
     use crate::tls::TlsOptions;
 
-    fn parse(url: &str) -> ConnectionParameters {
+    pub(crate) fn parse(url: &str) -> ConnectionParameters {
         url.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
     }
 
-    fn refused(url: &str) -> (&'static str, String) {
+    pub(crate) fn refused(url: &str) -> (&'static str, String) {
         match url.parse::<ConnectionParameters>() {
             Err(Error::BadParameter { name, problem }) => (name, problem.to_string()),
             other => panic!("{url}: {other:?}"),

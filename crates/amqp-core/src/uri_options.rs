@@ -314,19 +314,8 @@ const PROTOCOL_TLS_CLIENT: i64 = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::ConnectionParameters;
+    use crate::uri::tests::{parse, refused};
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
-    fn parse(url: &str) -> ConnectionParameters {
-        url.parse().unwrap_or_else(|error| panic!("{url}: {error}"))
-    }
-
-    fn refused(url: &str) -> (&'static str, String) {
-        match url.parse::<ConnectionParameters>() {
-            Err(Error::BadParameter { name, problem }) => (name, problem.to_string()),
-            other => panic!("{url}: {other:?}"),
-        }
-    }
 
     fn option(name: &str, literal: &str) -> String {
         format!("amqp://host?{name}={}", utf8_percent_encode(literal, NON_ALPHANUMERIC))

@@ -98,6 +98,16 @@ fn consuming(scene: &mut Scene<()>, channel: &Channel) -> Consumer {
 }
 
 /// T3
+/// A stream of what nobody acknowledges, in which so many messages may wait.
+fn streaming(scene: &mut Scene<()>, channel: &Channel, capacity: usize) -> Consumer {
+    let mut consumed = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(capacity).into_future());
+    assert!(poll(consumed.as_mut()).is_pending());
+    run(scene);
+    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
+    run(scene);
+    ready(consumed).unwrap()
+}
+
 #[test]
 fn a_request_is_sent_when_it_is_awaited_and_wakes_its_task_once() {
     let (mut scene, channel) = with_channel();
@@ -522,12 +532,7 @@ fn a_full_stream_stops_no_answer() {
     scene.wire.say(1, confirm::SelectOk {});
     run(&mut scene);
     ready(selected).unwrap();
-    let mut consumed = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(4).into_future());
-    assert!(poll(consumed.as_mut()).is_pending());
-    run(&mut scene);
-    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
-    run(&mut scene);
-    let mut consumer = ready(consumed).unwrap();
+    let mut consumer = streaming(&mut scene, &channel, 4);
     deliver(&mut scene, 1..=10);
     deliver(&mut scene, 11..=20);
     let paused = scene.wire.unread();
@@ -584,12 +589,7 @@ fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
 #[test]
 fn a_full_stream_pauses_the_reading_and_heartbeats_go_on() {
     let (mut scene, channel) = with_channel();
-    let mut consumer = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(4).into_future());
-    assert!(poll(consumer.as_mut()).is_pending());
-    run(&mut scene);
-    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
-    run(&mut scene);
-    let mut consumer = ready(consumer).unwrap();
+    let mut consumer = streaming(&mut scene, &channel, 4);
     deliver(&mut scene, 1..=4);
     scene.wire.heard();
     deliver(&mut scene, 5..=6);
@@ -608,12 +608,7 @@ fn a_full_stream_pauses_the_reading_and_heartbeats_go_on() {
 #[test]
 fn an_answer_that_is_awaited_is_read_although_a_stream_is_full() {
     let (mut scene, channel) = with_channel();
-    let mut consumer = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(1).into_future());
-    assert!(poll(consumer.as_mut()).is_pending());
-    run(&mut scene);
-    scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
-    run(&mut scene);
-    let mut consumer = ready(consumer).unwrap();
+    let mut consumer = streaming(&mut scene, &channel, 1);
     deliver(&mut scene, 1..=1);
     let mut declared = pin!(channel.queue_declare("r").into_future());
     assert!(poll(declared.as_mut()).is_pending());
