@@ -49,6 +49,8 @@ pub(crate) struct Confirms<S> {
     first: u64,
     ring: VecDeque<Place<S>>,
     unconfirmed: usize,
+    /// Those of them whose outcome somebody waits for: asked at each read while a stream is full.
+    awaited: usize,
     /// The numbers of mandatory publishes, by what their [header](PUBLISH_HEADER) says.
     marks: HashMap<u64, u64>,
     /// The broker has refused one since somebody last waited for all.
@@ -85,7 +87,7 @@ pub(crate) type Settled<S> = Vec<(Continuation<S>, PublishOutcome)>;
 impl<S> Default for Confirms<S> {
     fn default() -> Self {
         let (ring, marks) = (VecDeque::new(), HashMap::new());
-        Self { first: 1, ring, unconfirmed: 0, marks, nacked: false, waits: vec![] }
+        Self { first: 1, ring, unconfirmed: 0, awaited: 0, marks, nacked: false, waits: vec![] }
     }
 }
 
@@ -99,6 +101,7 @@ impl<S: 'static> Confirms<S> {
                 if mark != 0 {
                     self.marks.insert(mark, self.first + self.ring.len() as u64);
                 }
+                self.awaited += 1;
                 Place::Awaited { then, mark, returned: None }
             }
         };
@@ -149,6 +152,7 @@ impl<S: 'static> Confirms<S> {
         self.unconfirmed -= 1;
         self.nacked |= !ack;
         if let Place::Awaited { then, mark, returned } = place {
+            self.awaited -= 1;
             if mark != 0 {
                 self.marks.remove(&mark);
             }
@@ -201,13 +205,13 @@ impl<S: 'static> Confirms<S> {
 
     /// Whether somebody waits for an outcome.
     pub(crate) fn is_awaited(&self) -> bool {
-        let awaited = |place: &Place<S>| matches!(place, Place::Awaited { .. });
-        !self.waits.is_empty() || self.ring.iter().any(awaited)
+        self.awaited > 0 || self.has_waits()
     }
 
     /// Everything that is outstanding, when there will be no more confirms.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Continuation<S>> {
         self.marks.clear();
+        (self.unconfirmed, self.awaited) = (0, 0);
         let publishes = self.ring.drain(..).filter_map(|place| match place {
             Place::Awaited { then, .. } => Some(then),
             Place::Settled | Place::Counted => None,
@@ -357,7 +361,7 @@ mod tests {
                 }
                 seen.extend(wanted);
                 let open = expected.iter().filter(|outcome| outcome.is_none()).count();
-                assert_eq!(confirms.unconfirmed(), open);
+                assert_eq!((confirms.unconfirmed(), confirms.is_awaited()), (open, open > 0));
             }
             assert_eq!(seen.len() + confirms.unconfirmed(), published as usize);
             assert_eq!(confirms.drain().count(), expected.iter().filter(|outcome| outcome.is_none()).count());
