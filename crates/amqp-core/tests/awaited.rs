@@ -97,7 +97,6 @@ fn consuming(scene: &mut Scene<()>, channel: &Channel) -> Consumer {
     ready(consumer).unwrap()
 }
 
-/// T3
 /// A stream of what nobody acknowledges, in which so many messages may wait.
 fn streaming(scene: &mut Scene<()>, channel: &Channel, capacity: usize) -> Consumer {
     let mut consumed = pin!(channel.basic_consume("q").consumer_tag("c").no_ack(true).capacity(capacity).into_future());
@@ -108,6 +107,7 @@ fn streaming(scene: &mut Scene<()>, channel: &Channel, capacity: usize) -> Consu
     ready(consumed).unwrap()
 }
 
+/// T3
 #[test]
 fn a_request_is_sent_when_it_is_awaited_and_wakes_its_task_once() {
     let (mut scene, channel) = with_channel();
