@@ -1,0 +1,201 @@
+//! What arrives on channels, but for content.
+
+use super::Driver;
+use crate::{
+    callback::Key,
+    channel::{ChannelState, Phase},
+    confirm::Confirmation,
+    error::{CloseReason, Error, Violation},
+    event::Event,
+    frame::put_method,
+    journal,
+    reply::{Answer, Continuation, Expect, Raised, lend},
+    shared::Pending,
+    spec::{Arguments, Method, basic, channel},
+};
+use std::{mem, time::Instant};
+
+impl<S: 'static> Driver<S> {
+    pub(super) fn on_method(&mut self, number: u16, method: Method, now: Instant) {
+        if self.ignores() {
+            return;
+        }
+        self.hook(number, method.id(), || method.clone());
+        match method {
+            Method::Channel(channel::Method::Close(close)) => self.channel_closed_by_broker(number, &close),
+            Method::Channel(channel::Method::Flow(flow)) => {
+                let ok = channel::FlowOk { active: flow.active };
+                self.say(number, &ok.into());
+                self.tell_channel(number, Key::Flow, Event::Flow(flow.active));
+            }
+            Method::Basic(basic::Method::Cancel(cancel)) => self.cancelled_by_broker(number, cancel),
+            method => self.on_reply(number, method, now),
+        }
+    }
+
+    fn on_reply(&mut self, number: u16, method: Method, now: Instant) {
+        let mut state = self.shared.lock();
+        let Some(channel) = state.channels.get_mut(&number) else {
+            drop(state);
+            return self.violated(Violation::channel("a reply on a channel that is not open"), now);
+        };
+        let consumer_tag = match &method {
+            Method::Basic(basic::Method::ConsumeOk(ok)) => Some(&ok.consumer_tag),
+            Method::Basic(basic::Method::CancelOk(ok)) => Some(&ok.consumer_tag),
+            _ => None,
+        };
+        let Some(pending) = channel.answered(method.id(), consumer_tag) else {
+            drop(state);
+            return self.violated(Violation::command("a reply to another method than was asked for"), now);
+        };
+        if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
+            channel.forget(ok.consumer_tag.as_bytes());
+        }
+        let over = matches!(method, Method::Channel(channel::Method::CloseOk(_)));
+        let opened = matches!(method, Method::Channel(channel::Method::OpenOk(_)));
+        let channel = if over { state.channels.remove(&number) } else { None };
+        let refused = match &method {
+            Method::Basic(basic::Method::ConsumeOk(ok)) => state.release(number, &ok.consumer_tag),
+            _ => vec![],
+        };
+        drop(state);
+        if opened {
+            journal::channel_opened(&self.endpoint, number);
+        }
+        let refused = refused.into_iter().filter_map(|(error, then)| then.resolve(Err(error)));
+        self.jobs.extend(refused.map(|job| (number, job)));
+        if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
+            self.lines.forget(number, ok.consumer_tag.as_bytes());
+        }
+        let job = pending.then.resolve(Ok(Answer::Method(method)));
+        if let Some(channel) = channel {
+            // Our own Close was behind everything else, so nothing but the reply to it is outstanding.
+            self.channel_over(number, channel.identity.reason(), Some(channel));
+        }
+        self.jobs.extend(job.map(|job| (number, job)));
+        if let Some(identity) = self.lines.orphan(number) {
+            self.shared.close_if_idle(&identity);
+        }
+    }
+
+    /// The broker closed the channel. Everything outstanding is answered with its reason, and the number is free once
+    /// close-ok is on its way. If the channel was closing anyway, the answer to our own Close is still to come.
+    fn channel_closed_by_broker(&mut self, number: u16, close: &channel::Close) {
+        let reason = CloseReason {
+            code: close.reply_code,
+            text: close.reply_text.to_string().into(),
+            method: (close.class_id, close.method_id),
+        };
+        let error = Error::ChannelClosedByBroker { channel: number, reason };
+        self.say(number, &channel::CloseOk {}.into());
+        let mut state = self.shared.lock();
+        let closing = state.channels.get_mut(&number).and_then(|channel| {
+            let awaits_close_ok = channel.phase == Phase::Closing;
+            if awaits_close_ok { channel.fifo.pop_back() } else { None }
+        });
+        let Some(mut channel) = state.channels.remove(&number) else { return };
+        if let Some(close) = closing {
+            let mut rest = ChannelState::new(channel.identity.clone());
+            rest.phase = Phase::Closing;
+            rest.fifo.push_back(close);
+            channel.identity.close_by_broker(error.clone());
+            state.channels.insert(number, rest);
+            drop(state);
+            self.lines.closing(&channel.identity);
+            self.answer_all(number, &mut channel, &error);
+            return;
+        }
+        channel.identity.close(error.clone());
+        drop(state);
+        self.answer_all(number, &mut channel, &error);
+        self.channel_over(number, error, Some(channel));
+    }
+
+    /// Closes a channel for a reason of the client's own.
+    pub(super) fn close_channel(&mut self, number: u16, error: Error) {
+        let mut state = self.shared.lock();
+        let Some(channel) = state.channels.get_mut(&number) else { return };
+        if channel.phase == Phase::Closing {
+            return;
+        }
+        channel.phase = Phase::Closing;
+        channel.identity.close(error.clone());
+        let expect = Expect(channel::CloseOk::ID, None);
+        let identity = channel.identity.clone();
+        let then = Continuation::Nobody;
+        channel.fifo.push_back(Pending { expect, then, number: 0, consumer_tag: None });
+        let text = match &error {
+            Error::Panicked { .. } => "a callback panicked",
+            _ => "message too large",
+        };
+        let close = channel::Close { reply_code: 541, reply_text: text.into(), class_id: 0, method_id: 0 };
+        let frame_max = state.limits.frame_max;
+        let put = put_method(state.outbox.octets(), number, &close.into(), frame_max);
+        debug_assert!(put.is_ok());
+        self.shared.unlock(state);
+        self.lines.closing(&identity);
+    }
+
+    fn cancelled_by_broker(&mut self, number: u16, cancel: basic::Cancel) {
+        let mut state = self.shared.lock();
+        let known = state.channels.get_mut(&number).is_some_and(|channel| {
+            let ours = channel.consumers.iter().any(|c| c.tag == cancel.consumer_tag && !c.cancelled);
+            if ours {
+                channel.forget(cancel.consumer_tag.as_bytes());
+            }
+            ours
+        });
+        drop(state);
+        if !cancel.nowait {
+            self.say(number, &basic::CancelOk { consumer_tag: cancel.consumer_tag.clone() }.into());
+        }
+        self.lines.ended_by_broker(number, cancel.consumer_tag.as_bytes());
+        if known {
+            journal::consumer_cancelled(&self.endpoint, number, &cancel.consumer_tag);
+            let event = Event::Cancel(cancel.consumer_tag);
+            self.tell_channel(number, Key::Cancel, event);
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, number: u16, confirmation: Confirmation, state: &mut S) -> Result<(), Raised> {
+        if self.ignores() {
+            return Ok(());
+        }
+        self.hook(number, confirmation.id(), || confirmation.method());
+        let mut guard = self.shared.lock();
+        let confirms = guard.channels.get_mut(&number).and_then(|channel| channel.confirms.as_mut());
+        let (settled, waits) =
+            confirms.map(|confirms| (confirms.confirmed(confirmation), confirms.has_waits())).unwrap_or_default();
+        drop(guard);
+        for (then, outcome) in settled {
+            self.jobs.extend(then.resolve(Ok(Answer::Outcome(outcome))).map(|job| (number, job)));
+        }
+        if waits {
+            self.jobs.extend(self.shared.confirms_waited(number).into_iter().map(|job| (number, job)));
+        }
+        match self.lines.on_confirm(number) {
+            Some((channel, callback)) => lend(|| callback(state, channel, confirmation)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn answer_all(&mut self, number: u16, channel: &mut ChannelState<S>, error: &Error) {
+        let fifo = mem::take(&mut channel.fifo);
+        let confirms = channel.confirms.as_mut().into_iter().flat_map(|confirms| confirms.drain().collect::<Vec<_>>());
+        let held = mem::take(&mut channel.held).into_iter().filter_map(|(_, pending)| pending);
+        let all = fifo.into_iter().chain(held).map(|pending| pending.then).chain(confirms);
+        self.jobs.extend(all.filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
+    }
+
+    /// The channel's number is free: its close callbacks are called, everything else about it is dropped.
+    pub(super) fn channel_over(&mut self, number: u16, error: Error, state: Option<ChannelState<S>>) {
+        if let Some(mut state) = state {
+            self.answer_all(number, &mut state, &error);
+        }
+        journal::channel_closed(&self.endpoint, number, &error);
+        self.tell_channel(number, Key::Close, Event::Close(error));
+        self.shared.callbacks.cleanup(number);
+        self.protocol.close(number);
+        self.lines.close(number);
+    }
+}

@@ -1,0 +1,221 @@
+//! How a connection ends, by whomever: everything outstanding is answered, in order.
+
+use super::Driver;
+use crate::{
+    callback::Key,
+    error::{CloseReason, Error, IoError, Violation},
+    event::Event,
+    handle::ConnectionHandle,
+    handshake::Handshake,
+    journal,
+    reply::Answer,
+    room::wake_all,
+    shared::{Op, Phase},
+    spec::connection,
+    tls::TlsProblem,
+};
+use std::{
+    io, mem,
+    time::{Duration, Instant},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It lives.
+    No,
+    /// It is over for the program; last words are still to be written.
+    Lingering,
+    /// There is nothing to write to any more.
+    Gone,
+}
+
+/// Last words are given this long.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl<S: 'static> Driver<S> {
+    /// The program has closed the connection.
+    pub(super) fn shutdown(&mut self, now: Instant) {
+        if self.on_open.is_some() {
+            self.lost(Error::OpenAborted { endpoint: self.endpoint() });
+            return;
+        }
+        self.deadlines.close = now.checked_add(self.shared.parameters.close_timeout());
+        self.lines.all_closing();
+    }
+
+    pub(super) fn closed_by_broker(&mut self, close: &connection::Close, now: Instant) {
+        self.say(0, &connection::CloseOk {}.into());
+        let reason = CloseReason {
+            code: close.reply_code,
+            text: close.reply_text.to_string().into(),
+            method: (close.class_id, close.method_id),
+        };
+        self.last_words(now);
+        let error = match (self.handshake, reason.code) {
+            (Handshake::Tune, _) => self.authentication_refused(Some(reason)),
+            (Handshake::Open(_), _) => self.access_refused(Some(reason)),
+            _ => Error::ConnectionClosedByBroker { endpoint: self.endpoint(), reason },
+        };
+        self.lost(error);
+    }
+
+    pub(super) fn close_ok(&mut self, now: Instant) {
+        let closing = match &self.shared.lock().phase {
+            Phase::Closing { code, text } => Some(Error::ConnectionClosedByClient { code: *code, text: text.clone() }),
+            _ => None,
+        };
+        match closing {
+            Some(error) => self.lost(error),
+            None => self.violated(Violation::command("close-ok, but nobody closed"), now),
+        }
+    }
+
+    /// The broker broke the protocol: it is told, if that is still possible, and not waited for.
+    pub(super) fn violated(&mut self, violation: Violation, now: Instant) {
+        if let Some(reply_code) = violation.code.filter(|_| self.handshake == Handshake::Done) {
+            let reply_text = violation.what.into();
+            self.say(0, &connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 }.into());
+            self.last_words(now);
+        }
+        self.lost(Error::Protocol { endpoint: self.endpoint(), violation });
+    }
+
+    fn last_words(&mut self, now: Instant) {
+        if self.end == End::No {
+            self.end = End::Lingering;
+            self.deadlines.linger = now.checked_add(LINGER);
+        }
+    }
+
+    /// The stream has ended; everything that came before has been handled.
+    pub(crate) fn end_of_stream(&mut self, error: Option<io::Error>) {
+        // What TLS says is the cause of all else: a client certificate that is refused, for example, behind the handshake.
+        if let Some(problem) = error.as_ref().and_then(TlsProblem::of) {
+            return self.tls_failed(problem.clone());
+        }
+        let endpoint = self.endpoint();
+        let cause = self.broken.take().or(error.map(IoError::from)).unwrap_or_else(|| IoError {
+            kind: io::ErrorKind::UnexpectedEof,
+            text: "the peer closed it without a word".into(),
+        });
+        let error = match self.handshake {
+            Handshake::Start => {
+                let what =
+                    "closed the connection before an AMQP greeting; is this the AMQP port (5672, or 5671 with TLS)?";
+                Error::IncompatibleProtocol { endpoint, what: what.into() }
+            }
+            Handshake::Tune => self.authentication_refused(None),
+            Handshake::Open(_) => self.access_refused(None),
+            Handshake::Done => Error::StreamLost { endpoint, cause },
+        };
+        self.lost(error);
+        self.end = End::Gone;
+    }
+
+    /// Writing has failed: what the broker said before it hung up is still to be read.
+    pub(crate) fn write_failed(&mut self, error: io::Error, now: Instant) {
+        self.broken.get_or_insert(error.into());
+        self.deadlines.linger = self.deadlines.linger.or(now.checked_add(LINGER));
+    }
+
+    /// No connection could be made.
+    pub(crate) fn cannot_connect(&mut self, error: Error) {
+        self.over(error);
+        self.end = End::Gone;
+    }
+
+    /// There is no connection with this endpoint, or none any more.
+    pub(super) fn lost(&mut self, error: Error) {
+        if self.on_open.is_none() || error.is_final() {
+            return self.over(error);
+        }
+        self.failure.get_or_insert(error);
+        if self.end == End::No {
+            self.end = End::Gone;
+        }
+    }
+
+    /// It is over: first the connection is dead, then everything outstanding is answered in order, then the channels are
+    /// told, then the connection.
+    fn over(&mut self, error: Error) {
+        let mut state = self.shared.lock();
+        if matches!(state.phase, Phase::Closed(_)) {
+            return;
+        }
+        state.phase = Phase::Closed(error.clone());
+        let channels = mem::take(&mut state.channels);
+        let closers = mem::take(&mut state.closers);
+        let fifo = mem::take(&mut state.fifo);
+        let ops = mem::take(&mut state.ops);
+        let waiting = mem::take(&mut state.waiting_for_room);
+        drop(state);
+        wake_all(waiting);
+        journal::closed(&self.endpoint, &error);
+        if self.end == End::No {
+            self.end = End::Gone;
+        }
+        let opened = self.on_open.is_none();
+        let handle = ConnectionHandle(self.shared.clone());
+        if let Some(on_open) = self.on_open.take() {
+            let (handle, error) = (handle.clone(), error.clone());
+            self.jobs.push_back((0, Box::new(move |state| on_open(state, &handle, Err(error)))));
+            self.tell(Key::OpenError, Event::OpenError(self.reason()));
+        }
+        for channel in channels.values() {
+            channel.identity.close(error.clone());
+        }
+        let mut over = vec![];
+        for (number, mut channel) in channels {
+            self.answer_all(number, &mut channel, &error);
+            over.push((number, channel));
+        }
+        self.jobs.extend(fifo.into_iter().filter_map(|p| p.then.resolve(Err(error.clone()))).map(|job| (0, job)));
+        for op in ops {
+            if let Op::Open { identity, handle } = op {
+                self.lines.open(identity, handle);
+            }
+        }
+        for (number, channel) in over {
+            self.channel_over(number, channel.identity.reason(), None);
+        }
+        let clean = matches!(error, Error::ConnectionClosedByClient { .. });
+        let answer = || if clean { Ok(Answer::Method(connection::CloseOk {}.into())) } else { Err(error.clone()) };
+        self.jobs.extend(closers.into_iter().filter_map(|then| then.resolve(answer())).map(|job| (0, job)));
+        if opened {
+            self.tell(Key::Close, Event::Close(error));
+        }
+    }
+
+    pub(super) fn reason(&self) -> Error {
+        self.shared.lock().phase.refusal()
+    }
+
+    /// After connection.close everything but its answer is ignored [§1.4.2.10].
+    pub(super) fn ignores(&self) -> bool {
+        self.deadlines.close.is_some()
+    }
+
+    /// Whether it is over for the program, and something may still be to be said.
+    pub(crate) fn has_last_words(&self) -> bool {
+        self.end == End::Lingering
+    }
+
+    /// Whether nothing can be written any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Whether the end has come, and nothing is left to say or to call; with octets unwritten that were taken from here.
+    pub(crate) fn is_over(&self, unwritten: bool) -> bool {
+        let said = || !unwritten && self.writing.is_empty() && self.shared.lock().outbox.is_empty();
+        self.jobs.is_empty() && (self.end == End::Gone || self.end == End::Lingering && said())
+    }
+}
+
+/// The loop is dropped: there is no state to lend any more, so callbacks are dropped, uncalled and unlocked.
+impl<S: 'static> Drop for Driver<S> {
+    fn drop(&mut self) {
+        self.lost(Error::LoopGone);
+        self.jobs.clear();
+    }
+}
