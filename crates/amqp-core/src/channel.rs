@@ -3,6 +3,7 @@
 use crate::{
     confirm::Confirms,
     error::Error,
+    outbox::Outbox,
     shared::Pending,
     spec::{Arguments, MethodId, basic},
     wire::ShortString,
@@ -19,13 +20,13 @@ pub(crate) struct Identity {
     pub(crate) serial: u64,
     /// Why it is closed: set once, told on every later call.
     closed: OnceLock<Error>,
-    /// The broker's reason, where it closed a channel that this program was closing.
-    crossed: OnceLock<Error>,
+    /// How it ended in fact, where this program was closing it.
+    ended: OnceLock<Error>,
 }
 
 impl Identity {
     pub(crate) fn new(number: u16, serial: u64) -> Arc<Self> {
-        Arc::new(Self { number, serial, closed: OnceLock::new(), crossed: OnceLock::new() })
+        Arc::new(Self { number, serial, closed: OnceLock::new(), ended: OnceLock::new() })
     }
 
     /// The first reason stands.
@@ -33,9 +34,9 @@ impl Identity {
         let _ = self.closed.set(reason);
     }
 
-    /// Both sides closed it: the broker's reason is the one that is told.
-    pub(crate) fn close_by_broker(&self, reason: Error) {
-        let _ = self.crossed.set(reason);
+    /// It was being closed, and ended otherwise: that is the reason which is told.
+    pub(crate) fn end(&self, reason: Error) {
+        let _ = self.ended.set(reason);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -43,7 +44,7 @@ impl Identity {
     }
 
     pub(crate) fn reason(&self) -> Error {
-        self.crossed.get().or(self.closed.get()).cloned().unwrap_or(Error::NotOpen)
+        self.ended.get().or(self.closed.get()).cloned().unwrap_or(Error::NotOpen)
     }
 }
 
@@ -59,6 +60,8 @@ pub(crate) struct ChannelState<S> {
     pub(crate) consumers: Vec<Consumer>,
     /// The limit that new consumers have; 0 is none.
     pub(crate) prefetch: u16,
+    /// `Some` while the broker wants no content: what waits for that to end.
+    pub(crate) paused: Option<Box<Outbox>>,
     /// `Some` in confirm mode.
     pub(crate) confirms: Option<Confirms<S>>,
     next_tag: u32,
@@ -70,6 +73,8 @@ pub(crate) enum Phase {
     Open,
     /// channel.close has been sent, or its answer is the only thing that is waited for.
     Closing,
+    /// connection.close has been sent: nothing would be heard of what was sent behind it.
+    Deserted,
 }
 
 /// A consumer tag in use.
@@ -88,6 +93,7 @@ impl<S> ChannelState<S> {
             held: vec![],
             consumers: vec![],
             prefetch: 0,
+            paused: None,
             confirms: None,
             next_tag: 1,
         }

@@ -11,7 +11,8 @@ use crate::{
     delivery::{DeliveryTag, Returned},
     error::{Error, Result},
     event::{Event, EventCallback, Source},
-    frame::Body,
+    frame::{Body, put_ack, put_method},
+    outbox::Outbox,
     parameters::ConnectionParameters,
     publish::Publish,
     reply::{Continuation, Expect, Outcome},
@@ -395,11 +396,13 @@ impl<S: 'static> CloseConnection<S> {
             Phase::Open => {
                 let close =
                     connection::Close { reply_code: self.code, reply_text: self.text, class_id: 0, method_id: 0 };
-                let frame_max = state.limits.frame_max;
-                if let Err(invalid) = crate::frame::put_method(state.outbox.octets(), 0, &close.into(), frame_max) {
+                let mut last = Outbox::default();
+                if let Err(invalid) = put_method(last.octets(), 0, &close.into(), state.limits.frame_max) {
                     drop(guard);
                     return Err((invalid.into(), then));
                 }
+                state.desert(&Error::ConnectionClosedByClient { code: self.code, text: text.clone() });
+                state.outbox.append(last);
             }
             Phase::Opening => {}
             Phase::Closing { .. } if !matches!(then, Continuation::Nobody) => {
@@ -544,7 +547,7 @@ impl<S: 'static> Channel<S> {
     /// As [`basic_ack`](Self::basic_ack).
     pub fn basic_ack_multiple(&self, delivery_tag: DeliveryTag) -> Result<()> {
         self.0.shared.settle(&self.0.identity, Some(delivery_tag), |out, channel, tag| {
-            crate::frame::put_ack(out, channel, tag, true);
+            put_ack(out, channel, tag, true);
         })
     }
 
@@ -602,7 +605,8 @@ impl<S: 'static> Channel<S> {
         })
     }
 
-    /// Called when the broker wants publishes to pause (`false`) or to go on; it has been answered already.
+    /// Called when the broker wants publishes to pause (`false`) or to go on [§1.5.2.5]; it has been answered already, and
+    /// until then publishes wait, with the requests behind them. RabbitMQ never asks for that.
     pub fn add_on_flow_callback<R: Outcome>(
         &self,
         callback: impl Fn(&mut S, &Self, bool) -> R + Send + Sync + 'static,
@@ -663,7 +667,7 @@ impl<S: 'static> Channel<S> {
 
 /// A method without names or tables, which always fits.
 fn put_small(out: &mut Vec<u8>, channel: u16, method: &Method) {
-    let put = crate::frame::put_method(out, channel, method, 4096);
+    let put = put_method(out, channel, method, 4096);
     debug_assert!(put.is_ok());
 }
 

@@ -20,6 +20,7 @@ mod driver;
 mod endpoints;
 pub mod error;
 mod event;
+mod flow;
 pub mod frame;
 mod handle;
 mod handshake;

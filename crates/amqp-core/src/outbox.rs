@@ -59,6 +59,15 @@ impl Outbox {
         self.bodies.push_back((self.octets.len(), body));
     }
 
+    /// Puts what another holds, of which nothing is written, behind what is there.
+    pub(crate) fn append(&mut self, other: Self) {
+        debug_assert_eq!(other.written, (0, 0));
+        let before = self.octets.len();
+        self.octets.extend_from_slice(&other.octets);
+        self.bodies.extend(other.bodies.into_iter().map(|(at, body)| (before + at, body)));
+        self.referred += other.referred;
+    }
+
     /// The buffer from its first unwritten octet on, without the bodies that are only referred to.
     pub(crate) fn unwritten_octets(&self) -> &[u8] {
         self.octets.get(self.written.0..).unwrap_or_default()

@@ -56,6 +56,8 @@ pub(crate) struct State<S: 'static> {
     pub(crate) outbox: Outbox,
     /// Octets that the loop has taken out of the outbox and not yet written.
     pub(crate) in_flight: usize,
+    /// Octets of channels on which the broker wants no content for the time being.
+    pub(crate) paused: usize,
     pub(crate) limits: Limits,
     pub(crate) channels: BTreeMap<u16, ChannelState<S>>,
     pub(crate) ops: Vec<Op<S>>,
@@ -136,6 +138,7 @@ impl<S: 'static> Shared<S> {
                 endpoint,
                 outbox: Outbox::default(),
                 in_flight: 0,
+                paused: 0,
                 limits: Limits::PROVISIONAL,
                 channels: BTreeMap::new(),
                 ops: vec![],
@@ -160,7 +163,7 @@ impl<S: 'static> Shared<S> {
     /// Unlocks, and tells the loop if it has not been told yet.
     #[inline]
     pub(crate) fn unlock(&self, mut state: Locked<'_, S>) {
-        let heavy = state.outbox.len() + state.in_flight > state.weigh_at;
+        let heavy = state.held() > state.weigh_at;
         if heavy {
             state.weigh_at = usize::MAX;
         }
@@ -268,22 +271,15 @@ impl<S: 'static> Shared<S> {
         &self,
         identity: &Identity,
         content: &Content<'_>,
-        then: Option<(Continuation<S>, u64)>,
+        mut then: Option<(Continuation<S>, u64)>,
     ) -> Result<(), Box<Refused<S>>> {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        if let Err(error) = state.publish(identity, content, then.is_some(), self.parameters.outbound_limit()) {
-            drop(guard);
-            return Err(Box::new(Refused {
-                error,
-                then: then.map_or(Continuation::Nobody, |(then, _)| then),
-                op: None,
-            }));
+        let mut state = self.lock();
+        if let Err(error) = state.publish(identity, content, &mut then, self.parameters.outbound_limit()) {
+            drop(state);
+            let then = then.map_or(Continuation::Nobody, |(then, _)| then);
+            return Err(Box::new(Refused { error, then, op: None }));
         }
-        if let Some(Some(confirms)) = state.channels.get_mut(&identity.number).map(|channel| &mut channel.confirms) {
-            confirms.published(then);
-        }
-        self.unlock(guard);
+        self.unlock(state);
         Ok(())
     }
 }
@@ -300,13 +296,7 @@ impl<S: 'static> State<S> {
     /// The channel's state, if it can be used.
     #[inline]
     pub(crate) fn usable(&mut self, identity: &Identity) -> Result<&mut ChannelState<S>> {
-        match self.channels.get_mut(&identity.number) {
-            Some(channel) if channel.identity.serial == identity.serial => match &channel.phase {
-                ChannelPhase::Open => Ok(channel),
-                ChannelPhase::Closing => Err(identity.reason()),
-            },
-            _ => Err(identity.reason()),
-        }
+        usable(&mut self.channels, identity)
     }
 
     /// Encodes a method on a channel; if a reply is expected, `then` gets it.
@@ -368,12 +358,9 @@ impl<S: 'static> State<S> {
     }
 
     fn encode(&mut self, identity: &Identity, method: &Method, expect: Option<Expect>) -> Result<()> {
-        let frame_max = self.limits.frame_max;
-        self.usable(identity)?;
-        let frame = |outbox: &mut Outbox| put_method(outbox.octets(), identity.number, method, frame_max);
-        frame(&mut self.outbox)?;
+        let channel = usable(&mut self.channels, identity)?;
+        channel.put_request(&mut self.outbox, &mut self.paused, method, self.limits.frame_max)?;
         self.frames += 1;
-        let channel = self.usable(identity)?;
         match method {
             Method::Channel(channel::Method::Close(close)) => {
                 let error = Error::ChannelClosedByClient {
@@ -394,20 +381,41 @@ impl<S: 'static> State<S> {
         Ok(())
     }
 
+    /// Encodes a publish; in confirm mode `then` is taken.
     #[inline]
-    fn publish(&mut self, identity: &Identity, content: &Content<'_>, waits: bool, limit: Option<usize>) -> Result<()> {
+    fn publish(
+        &mut self,
+        identity: &Identity,
+        content: &Content<'_>,
+        then: &mut Option<(Continuation<S>, u64)>,
+        limit: Option<usize>,
+    ) -> Result<()> {
         let frame_max = self.limits.frame_max;
         let held = self.held();
         if let Some(limit) = limit.filter(|limit| held > *limit) {
             return Err(Error::OutboundFull { held, limit });
         }
-        let channel = self.usable(identity)?;
-        if waits && channel.confirms.is_none() {
+        let channel = usable(&mut self.channels, identity)?;
+        if then.is_some() && channel.confirms.is_none() {
             return Err(Invalid::NotInConfirmMode.into());
         }
-        put_content(&mut self.outbox, identity.number, content, frame_max)?;
+        channel.put_message(&mut self.outbox, &mut self.paused, |outbox| {
+            put_content(outbox, identity.number, content, frame_max)
+        })?;
+        if let Some(confirms) = &mut channel.confirms {
+            confirms.published(then.take());
+        }
         self.frames += 3;
         Ok(())
+    }
+
+    /// connection.close is next: whatever waits goes out before it, and nothing more can be asked of the channels.
+    pub(crate) fn desert(&mut self, reason: &Error) {
+        for channel in self.channels.values_mut().filter(|channel| channel.phase == ChannelPhase::Open) {
+            self.paused -= channel.release_to(&mut self.outbox);
+            channel.phase = ChannelPhase::Deserted;
+            channel.identity.close(reason.clone());
+        }
     }
 
     /// Whether somebody waits for what only reading can bring.
@@ -423,7 +431,7 @@ impl<S: 'static> State<S> {
     /// Octets that wait to be written.
     #[inline]
     pub(crate) fn held(&self) -> usize {
-        self.outbox.len() + self.in_flight
+        self.outbox.len() + self.in_flight + self.paused
     }
 
     /// The loop is to be told although it may wait for a socket that takes nothing.
@@ -434,6 +442,21 @@ impl<S: 'static> State<S> {
     /// The loop is about to look: whoever comes later has to tell it again.
     pub(crate) fn looked_at(&mut self) {
         self.queued = false;
+    }
+}
+
+/// The channel's state, if it can be used: for whoever needs the rest of the connection's beside it.
+#[inline]
+fn usable<'a, S>(
+    channels: &'a mut BTreeMap<u16, ChannelState<S>>,
+    identity: &Identity,
+) -> Result<&'a mut ChannelState<S>> {
+    match channels.get_mut(&identity.number) {
+        Some(channel) if channel.identity.serial == identity.serial => match &channel.phase {
+            ChannelPhase::Open => Ok(channel),
+            ChannelPhase::Closing | ChannelPhase::Deserted => Err(identity.reason()),
+        },
+        _ => Err(identity.reason()),
     }
 }
 

@@ -20,6 +20,7 @@ stories! {
     never_more_is_agreed_than_was_offered
     a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together
     a_close_is_answered_once_and_told_to_everybody
+    nothing_is_accepted_behind_a_close_that_ends_otherwise
     callbacks_of_a_connection_stay_until_they_are_removed
     a_broker_that_unblocks_in_time_keeps_its_connection
     without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation
@@ -179,6 +180,23 @@ fn a_close_is_answered_once_and_told_to_everybody() {
     let expected =
         ["declared false", &format!("channel closed: {closed}"), "1 Ok(())", "2 Ok(())", &format!("closed: {closed}")];
     assert_eq!(log, expected);
+}
+
+/// F14, F16: a publish behind the close would be lost, and nobody would say so.
+fn nothing_is_accepted_behind_a_close_that_ends_otherwise() {
+    let (mut scene, mut log, channel) = with_channel();
+    scene.connection.close().send().unwrap();
+    assert!(!channel.is_open());
+    let refused = channel.basic_publish("", "q", "late").send().unwrap_err();
+    assert!(matches!(refused, Error::ConnectionClosedByClient { .. }), "{refused:?}");
+    assert_eq!(channel.queue_declare("late").send(), Err(refused));
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard_methods().len(), 1);
+    scene.wire.say(0, connection::Close { reply_code: 320, reply_text: "bye".into(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    let closed = "localhost:5672 closed the connection: 320 bye";
+    assert_eq!(log, [format!("channel closed: {closed}"), format!("closed: {closed}")]);
+    assert_eq!(channel.basic_publish("", "q", "later").send().unwrap_err().to_string(), closed);
 }
 
 /// F19: one that is added too late is not called.

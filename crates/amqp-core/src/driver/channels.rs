@@ -10,7 +10,6 @@ use crate::{
     frame::put_method,
     journal,
     reply::{Answer, Continuation, Expect, Raised, lend},
-    shared::Pending,
     spec::{Arguments, Method, basic, channel},
 };
 use std::{mem, time::Instant};
@@ -23,11 +22,7 @@ impl<S: 'static> Driver<S> {
         self.hook(number, method.id(), || method.clone());
         match method {
             Method::Channel(channel::Method::Close(close)) => self.channel_closed_by_broker(number, &close),
-            Method::Channel(channel::Method::Flow(flow)) => {
-                let ok = channel::FlowOk { active: flow.active };
-                self.say(number, &ok.into());
-                self.tell_channel(number, Key::Flow, Event::Flow(flow.active));
-            }
+            Method::Channel(channel::Method::Flow(flow)) => self.flow(number, flow.active),
             Method::Basic(basic::Method::Cancel(cancel)) => self.cancelled_by_broker(number, cancel),
             method => self.on_reply(number, method, now),
         }
@@ -94,11 +89,12 @@ impl<S: 'static> Driver<S> {
             if awaits_close_ok { channel.fifo.pop_back() } else { None }
         });
         let Some(mut channel) = state.channels.remove(&number) else { return };
+        state.paused -= channel.paused_octets();
         if let Some(close) = closing {
             let mut rest = ChannelState::new(channel.identity.clone());
             rest.phase = Phase::Closing;
             rest.fifo.push_back(close);
-            channel.identity.close_by_broker(error.clone());
+            channel.identity.end(error.clone());
             state.channels.insert(number, rest);
             drop(state);
             self.lines.closing(&channel.identity);
@@ -114,26 +110,31 @@ impl<S: 'static> Driver<S> {
     /// Closes a channel for a reason of the client's own.
     pub(super) fn close_channel(&mut self, number: u16, error: Error) {
         let mut state = self.shared.lock();
-        let Some(channel) = state.channels.get_mut(&number) else { return };
-        if channel.phase == Phase::Closing {
-            return;
-        }
-        channel.phase = Phase::Closing;
-        channel.identity.close(error.clone());
-        let expect = Expect(channel::CloseOk::ID, None);
+        let Some(channel) = state.channels.get(&number).filter(|channel| channel.phase == Phase::Open) else { return };
         let identity = channel.identity.clone();
-        let then = Continuation::Nobody;
-        channel.fifo.push_back(Pending { expect, then, number: 0, consumer_tag: None });
         let text = match &error {
             Error::Panicked { .. } => "a callback panicked",
             _ => "message too large",
         };
+        identity.close(error);
         let close = channel::Close { reply_code: 541, reply_text: text.into(), class_id: 0, method_id: 0 };
-        let frame_max = state.limits.frame_max;
-        let put = put_method(state.outbox.octets(), number, &close.into(), frame_max);
-        debug_assert!(put.is_ok());
+        let expect = Some(Expect(channel::CloseOk::ID, None));
+        let sent = state.request(&identity, &close.into(), expect, Continuation::Nobody);
+        debug_assert!(sent.is_ok());
         self.shared.unlock(state);
         self.lines.closing(&identity);
+    }
+
+    /// The answer and the pause are one: no content may come between them.
+    fn flow(&mut self, number: u16, active: bool) {
+        let mut state = self.shared.lock();
+        let frame_max = state.limits.frame_max;
+        state.flow(number, active, |outbox| {
+            let put = put_method(outbox.octets(), number, &channel::FlowOk { active }.into(), frame_max);
+            debug_assert!(put.is_ok());
+        });
+        self.shared.unlock(state);
+        self.tell_channel(number, Key::Flow, Event::Flow(active));
     }
 
     fn cancelled_by_broker(&mut self, number: u16, cancel: basic::Cancel) {

@@ -3,6 +3,7 @@
 use super::Driver;
 use crate::{
     callback::Key,
+    channel::{ChannelState, Phase as ChannelPhase},
     error::{CloseReason, Error, IoError, Violation},
     event::Event,
     handle::ConnectionHandle,
@@ -143,6 +144,7 @@ impl<S: 'static> Driver<S> {
             return;
         }
         state.phase = Phase::Closed(error.clone());
+        state.paused = 0;
         let channels = mem::take(&mut state.channels);
         let closers = mem::take(&mut state.closers);
         let fifo = mem::take(&mut state.fifo);
@@ -161,8 +163,11 @@ impl<S: 'static> Driver<S> {
             self.jobs.push_back((0, Box::new(move |state| on_open(state, &handle, Err(error)))));
             self.tell(Key::OpenError, Event::OpenError(self.reason()));
         }
-        for channel in channels.values() {
-            channel.identity.close(error.clone());
+        for ChannelState { identity, phase, .. } in channels.values() {
+            match phase {
+                ChannelPhase::Deserted => identity.end(error.clone()),
+                ChannelPhase::Open | ChannelPhase::Closing => identity.close(error.clone()),
+            }
         }
         let mut over = vec![];
         for (number, mut channel) in channels {
