@@ -57,7 +57,7 @@ impl Engine {
         let ioloop = SelectLoop::new(if named { PollerKind::Auto } else { PollerKind::Poll })?;
         let handle = ioloop.handle();
         let (opening, opened) = mpsc::channel();
-        let connection = handle.connect(parameters, move |(), _, result: Result<()>| drop(opening.send(result)));
+        let connection = handle.connect_for_calls(parameters, move |result| drop(opening.send(result)));
         let engine = Arc::new_cyclic(|me: &Weak<Self>| {
             let kept: Weak<dyn Kept> = if keep { me.clone() } else { Weak::<Self>::new() };
             let driven = Driven::new(ioloop, handle.clone(), Waker::from(Arc::new(Call(kept.clone()))));

@@ -73,7 +73,7 @@ impl<S: 'static> Embedded<S> {
     /// Does all that can be done without waiting, and says how long to wait.
     ///
     /// # Errors
-    /// What a callback returned. The next turn goes on behind it.
+    /// What a callback returned, or an end that nobody is told. The next turn goes on behind it.
     ///
     /// # Panics
     /// Goes on with a callback's panic.

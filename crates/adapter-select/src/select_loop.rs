@@ -58,7 +58,7 @@ impl<S: 'static> SelectLoop<S> {
     /// do other things between the turns; [`start`](IoLoop::start) is turn after turn until [`Turn::Over`].
     ///
     /// # Errors
-    /// What a callback returned, or what the operating system says about waiting.
+    /// What a callback returned, an end that nobody is told, or what the operating system says about waiting.
     ///
     /// # Panics
     /// Goes on with a callback's panic.

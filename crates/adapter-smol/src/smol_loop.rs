@@ -38,7 +38,7 @@ impl<S: 'static> SmolLoop<S> {
     /// called again and goes on where it was. It is `Send` if the state is, and dropping it loses nothing.
     ///
     /// # Errors
-    /// What a callback returned.
+    /// What a callback returned, or an end that nobody is told.
     ///
     /// # Panics
     /// Goes on with a callback's panic.
@@ -67,7 +67,7 @@ impl<S: 'static> SmolConnection<S> {
     /// Serves the connection; see [`SmolLoop::run`].
     ///
     /// # Errors
-    /// What a callback returned.
+    /// What a callback returned, or an end that nobody is told.
     ///
     /// # Panics
     /// As [`SmolLoop::run`].

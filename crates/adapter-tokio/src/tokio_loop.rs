@@ -54,7 +54,7 @@ impl<S: 'static> TokioLoop<S> {
     /// called again and goes on where it was. It is `Send` if the state is, and dropping it loses nothing.
     ///
     /// # Errors
-    /// What a callback returned.
+    /// What a callback returned, or an end that nobody is told.
     ///
     /// # Panics
     /// Goes on with a callback's panic. Without a runtime whose I/O and time are enabled, tokio panics.
@@ -127,7 +127,7 @@ impl<S: 'static> TokioConnection<S> {
     /// Serves the connection; see [`TokioLoop::run`].
     ///
     /// # Errors
-    /// What a callback returned.
+    /// What a callback returned, or an end that nobody is told.
     ///
     /// # Panics
     /// As [`TokioLoop::run`].

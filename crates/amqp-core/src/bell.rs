@@ -235,7 +235,7 @@ mod loom {
     }
 
     fn open(bell: &Arc<Bell<usize>>) -> ConnectionHandle<usize> {
-        let shared = Shared::new(bell.clone(), ConnectionParameters::default());
+        let shared = Shared::new(bell.clone(), ConnectionParameters::default(), true);
         let mut state = shared.lock();
         state.phase = Phase::Open;
         state.limits.channel_max = 9;

@@ -29,7 +29,8 @@ pub trait IoLoop<S: 'static> {
     /// again and goes on where it was.
     ///
     /// # Errors
-    /// What a callback returned, or what the operating system says about waiting.
+    /// What a callback returned; why a connection or a channel ended, if no callback was told; what the operating system
+    /// says about waiting.
     ///
     /// # Panics
     /// Goes on with a callback's panic.
@@ -85,9 +86,32 @@ impl<S: 'static> LoopHandle<S> {
         parameters: ConnectionParameters,
         on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
     ) -> ConnectionHandle<S> {
-        let shared = Shared::new(self.0.clone(), parameters);
-        let on_open: OnOpen<S> =
-            Box::new(move |state, connection, opened| on_open(state, connection, opened).outcome());
+        self.begin(
+            parameters,
+            true,
+            Box::new(move |state, connection, opened| on_open(state, connection, opened).outcome()),
+        )
+    }
+
+    /// Opens a connection whose user hears of every end by calls that fail: none comes out of the loop.
+    #[doc(hidden)]
+    pub fn connect_for_calls(
+        &self,
+        parameters: ConnectionParameters,
+        on_open: impl FnOnce(Result<()>) + Send + 'static,
+    ) -> ConnectionHandle<S> {
+        self.begin(
+            parameters,
+            false,
+            Box::new(move |_, _, opened| {
+                on_open(opened);
+                Ok(())
+            }),
+        )
+    }
+
+    fn begin(&self, parameters: ConnectionParameters, raises: bool, on_open: OnOpen<S>) -> ConnectionHandle<S> {
+        let shared = Shared::new(self.0.clone(), parameters, raises);
         let connection = ConnectionHandle(shared.clone());
         self.0.connect(shared, on_open);
         connection
@@ -97,7 +121,7 @@ impl<S: 'static> LoopHandle<S> {
     pub fn connection(&self, parameters: ConnectionParameters) -> Awaited<ConnectionHandle<S>> {
         let slot = Slot::new();
         let opening = Opening(slot.clone());
-        let connection = self.connect(parameters, move |_, _, opened| opening.end(opened));
+        let connection = self.connect_for_calls(parameters, move |opened| opening.end(opened));
         let unclaimed = connection.clone();
         Awaited::new(slot, move |_| Ok(connection)).or_else(move |_| drop(unclaimed.close().send()))
     }

@@ -250,25 +250,28 @@ impl<S: 'static> Driver<S> {
         self.shared.unlock(state);
     }
 
-    fn tell(&mut self, key: Key, event: Event) {
+    /// Whether there is somebody to tell.
+    fn tell(&mut self, key: Key, event: Event) -> bool {
         let source = Source::Connection(ConnectionHandle(self.shared.clone()));
-        self.call_all(0, key, source, event);
+        self.call_all(0, key, source, event)
     }
 
-    fn tell_channel(&mut self, number: u16, key: Key, event: Event) {
-        if let Some(channel) = self.lines.handle(&self.shared, number) {
-            self.call_all(number, key, Source::Channel(channel), event);
-        }
+    fn tell_channel(&mut self, number: u16, key: Key, event: Event) -> bool {
+        let Some(channel) = self.lines.handle(&self.shared, number) else { return false };
+        self.call_all(number, key, Source::Channel(channel), event)
     }
 
-    fn call_all(&mut self, number: u16, key: Key, source: Source<S>, event: Event) {
+    fn call_all(&mut self, number: u16, key: Key, source: Source<S>, event: Event) -> bool {
         if !self.shared.callbacks.may_have(key) {
-            return;
+            return false;
         }
-        for callback in self.shared.callbacks.take(number, key, None, &event).unwrap_or_default() {
+        let callbacks = self.shared.callbacks.take(number, key, None, &event).unwrap_or_default();
+        let told = !callbacks.is_empty();
+        for callback in callbacks {
             let (source, event) = (source.clone(), event.clone());
             self.jobs.push_back((number, Box::new(move |state| callback(state, &source, &event))));
         }
+        told
     }
 
     /// pika's low-level hook, `add_callback`.

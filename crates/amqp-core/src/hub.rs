@@ -211,7 +211,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
     /// Posts, due timers, what was read and asked for, and then everything that is to be written.
     ///
     /// # Errors
-    /// A callback returned one. The next turn goes on behind it.
+    /// A callback returned one, or nobody is told of an end. The next turn goes on behind it.
     ///
     /// # Panics
     /// Goes on with a callback's panic, when its connection is in order again.

@@ -61,9 +61,10 @@ impl<S: 'static> Lines<S> {
         }
     }
 
-    pub(crate) fn close(&mut self, number: u16) {
+    /// The channel is over: says whether a consumer is told by that.
+    pub(crate) fn close(&mut self, number: u16) -> bool {
         let line = self.0.get_mut(usize::from(number)).and_then(Option::take);
-        drop(line);
+        line.is_some_and(|line| line.consumers.iter().any(|consumer| consumer.callbacks.ended.is_some()))
     }
 
     pub(crate) fn handle(&self, shared: &Arc<Shared<S>>, number: u16) -> Option<Channel<S>> {

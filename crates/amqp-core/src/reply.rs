@@ -68,6 +68,10 @@ pub(crate) enum Continuation<S> {
 }
 
 impl<S: 'static> Continuation<S> {
+    pub(crate) fn is_somebody(&self) -> bool {
+        !matches!(self, Self::Nobody)
+    }
+
     /// What the loop has to run: a callback needs the program's state, a slot is filled here and now.
     pub(crate) fn resolve(self, answer: Result<Answer>) -> Option<Job<S>> {
         match self {

@@ -39,6 +39,8 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) parameters: ConnectionParameters,
     pub(crate) callbacks: CallbackManager<EventCallback<S>>,
     pub(crate) server_properties: OnceLock<Table>,
+    /// An end that nobody is told of comes out of the loop.
+    pub(crate) raises: bool,
     /// How many [`Hold`](crate::hold::Hold)s there are.
     pub(crate) holds: AtomicUsize,
     /// An [`Op`] waits: looked at before each frame, without the lock.
@@ -122,7 +124,7 @@ pub(crate) enum Op<S: 'static> {
 }
 
 impl<S: 'static> Shared<S> {
-    pub(crate) fn new(bell: Arc<Bell<S>>, parameters: ConnectionParameters) -> Arc<Self> {
+    pub(crate) fn new(bell: Arc<Bell<S>>, parameters: ConnectionParameters, raises: bool) -> Arc<Self> {
         let endpoint = parameters.endpoint();
         Arc::new(Self {
             number: bell.number(),
@@ -130,6 +132,7 @@ impl<S: 'static> Shared<S> {
             parameters,
             callbacks: CallbackManager::new(),
             server_properties: OnceLock::new(),
+            raises,
             holds: AtomicUsize::new(0),
             news: AtomicBool::new(false),
             backpressure_multiplier: AtomicU32::new(10),
@@ -420,8 +423,7 @@ impl<S: 'static> State<S> {
 
     /// Whether somebody waits for what only reading can bring.
     pub(crate) fn is_awaited(&self) -> bool {
-        let asked =
-            |fifo: &VecDeque<Pending<S>>| fifo.iter().any(|pending| !matches!(pending.then, Continuation::Nobody));
+        let asked = |fifo: &VecDeque<Pending<S>>| fifo.iter().any(|pending| pending.then.is_somebody());
         let confirms = |channel: &ChannelState<S>| channel.confirms.as_ref().is_some_and(Confirms::is_awaited);
         self.phase != Phase::Open
             || asked(&self.fifo)

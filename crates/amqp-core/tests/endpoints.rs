@@ -44,6 +44,7 @@ fn the_next_endpoint_is_tried_when_one_fails() {
     scene.open(&mut log).unwrap();
     assert_eq!(log, ["open: c:3"], "and nothing was told before");
     scene.wire.hang_up();
+    assert!(matches!(scene.turn(&mut log), Err(Error::StreamLost { .. })));
     assert!(scene.turn(&mut log).unwrap());
     assert_eq!(scene.wire.tried(), [""; 0], "a connection that was open is over when it is lost");
 }

@@ -122,8 +122,9 @@ fn a_channel_that_ends_says_by_whose_doing() {
     let other = scene.connection.channel().send().unwrap();
     scene.open_channel(2, &mut log).unwrap();
     scene.wire.say(2, channel::Close { reply_code: 403, reply_text: "no".into(), class_id: 60, method_id: 20 });
-    scene.run(&mut log).unwrap();
+    let raised = scene.run(&mut log).unwrap_err();
     let reason = other.close_reason().unwrap();
+    assert_eq!(raised, reason, "nobody else was told");
     assert!(matches!(&reason, Error::ChannelClosedByBroker { channel: 2, .. }), "{reason:?}");
     assert_eq!(reason.reply_code(), Some(403));
 }

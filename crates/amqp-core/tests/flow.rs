@@ -208,6 +208,7 @@ fn what_waits_goes_with_a_channel_that_the_broker_closes() {
     while channel.basic_publish("", "q", &[0; 100]).send().is_ok() {}
     assert!(other.basic_publish("", "q", "x").send().is_err());
     scene.wire.heard();
+    channel.add_on_close_callback(|_: &mut Log, _, _| ());
     scene.wire.say(1, channel::Close { reply_code: 404, ..Default::default() });
     scene.run(&mut log).unwrap();
     publish(&other, &["room"]);

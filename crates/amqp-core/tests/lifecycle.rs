@@ -21,6 +21,7 @@ stories! {
     a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together
     a_close_is_answered_once_and_told_to_everybody
     nothing_is_accepted_behind_a_close_that_ends_otherwise
+    an_end_that_nobody_is_told_comes_out_of_the_loop
     callbacks_of_a_connection_stay_until_they_are_removed
     a_broker_that_unblocks_in_time_keeps_its_connection
     without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation
@@ -197,6 +198,41 @@ fn nothing_is_accepted_behind_a_close_that_ends_otherwise() {
     let closed = "localhost:5672 closed the connection: 320 bye";
     assert_eq!(log, [format!("channel closed: {closed}"), format!("closed: {closed}")]);
     assert_eq!(channel.basic_publish("", "q", "later").send().unwrap_err().to_string(), closed);
+}
+
+/// F17, C5: a program without callbacks for it would wait for ever, or end as if all were well.
+fn an_end_that_nobody_is_told_comes_out_of_the_loop() {
+    let mut log = Log::new();
+    let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
+    scene.open(&mut log).unwrap();
+    type Listener = fn(&Channel<Log>);
+    let nobody: Listener = |channel| channel.queue_declare("q").send().unwrap();
+    let who_asked: Listener = |channel| {
+        channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
+    };
+    let who_registered: Listener = |channel| {
+        channel.add_on_close_callback(|log: &mut Log, _, error| log.push(error.to_string()));
+    };
+    let other = channel::Close { reply_code: 406, reply_text: "other".into(), ..Default::default() };
+    for (listen, told) in [(nobody, false), (who_asked, true), (who_registered, true)] {
+        let channel = scene.connection.channel().send().unwrap();
+        scene.open_channel(1, &mut log).unwrap();
+        listen(&channel);
+        scene.wire.say(1, other.clone());
+        let raised = scene.run(&mut log).map_err(|error| error.to_string());
+        let reason = "channel 1 was closed by the broker: 406 other".to_owned();
+        let expected = if told { (Ok(()), vec![reason]) } else { (Err(reason), vec![]) };
+        assert_eq!((raised, std::mem::take(&mut log)), expected);
+    }
+    let channel = scene.connection.channel().send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    channel.close().send().unwrap();
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    scene.wire.hang_up();
+    let lost = scene.run(&mut log).unwrap_err();
+    assert!(matches!(lost, Error::StreamLost { .. }), "{lost:?}");
+    assert_eq!(scene.turn(&mut log), Ok(true), "told once");
 }
 
 /// F19: one that is added too late is not called.

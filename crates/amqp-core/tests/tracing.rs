@@ -97,8 +97,10 @@ fn deliver(scene: &Scene<()>, tag: u64, body: &[u8], chunk: usize) {
 
 fn opened(parameters: ConnectionParameters) -> (Scene<()>, Channel<()>) {
     let mut scene = Scene::new(parameters, |(), _, _| ());
+    scene.connection.add_on_close_callback(|(), _, _| ());
     scene.open(&mut ()).unwrap();
     let channel = scene.connection.channel().send().unwrap();
+    channel.add_on_close_callback(|(), _, _| ());
     scene.open_channel(1, &mut ()).unwrap();
     (scene, channel)
 }

@@ -65,7 +65,11 @@ impl<S: 'static> Driver<S> {
         let job = pending.then.resolve(Ok(Answer::Method(method)));
         if let Some(channel) = channel {
             // Our own Close was behind everything else, so nothing but the reply to it is outstanding.
-            self.channel_over(number, channel.identity.reason(), Some(channel));
+            let reason = channel.identity.reason();
+            let told = self.channel_over(number, reason.clone(), Some(channel));
+            if matches!(reason, Error::MessageTooLarge { .. }) {
+                self.ended(told, reason);
+            }
         }
         self.jobs.extend(job.map(|job| (number, job)));
         if let Some(identity) = self.lines.orphan(number) {
@@ -103,8 +107,8 @@ impl<S: 'static> Driver<S> {
         }
         channel.identity.close(error.clone());
         drop(state);
-        self.answer_all(number, &mut channel, &error);
-        self.channel_over(number, error, Some(channel));
+        let told = self.channel_over(number, error.clone(), Some(channel));
+        self.ended(told, error);
     }
 
     /// Closes a channel for a reason of the client's own.
@@ -180,23 +184,26 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    pub(super) fn answer_all(&mut self, number: u16, channel: &mut ChannelState<S>, error: &Error) {
+    /// Whether somebody had asked for something.
+    pub(super) fn answer_all(&mut self, number: u16, channel: &mut ChannelState<S>, error: &Error) -> bool {
         let fifo = mem::take(&mut channel.fifo);
         let confirms = channel.confirms.as_mut().into_iter().flat_map(|confirms| confirms.drain().collect::<Vec<_>>());
         let held = mem::take(&mut channel.held).into_iter().filter_map(|(_, pending)| pending);
         let all = fifo.into_iter().chain(held).map(|pending| pending.then).chain(confirms);
-        self.jobs.extend(all.filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
+        let all: Vec<_> = all.filter(Continuation::is_somebody).collect();
+        let told = !all.is_empty();
+        self.jobs.extend(all.into_iter().filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
+        told
     }
 
-    /// The channel's number is free: its close callbacks are called, everything else about it is dropped.
-    pub(super) fn channel_over(&mut self, number: u16, error: Error, state: Option<ChannelState<S>>) {
-        if let Some(mut state) = state {
-            self.answer_all(number, &mut state, &error);
-        }
+    /// The channel's number is free: its close callbacks are called, everything else about it is dropped. Says whether
+    /// somebody was told.
+    pub(super) fn channel_over(&mut self, number: u16, error: Error, state: Option<ChannelState<S>>) -> bool {
+        let asked = state.is_some_and(|mut state| self.answer_all(number, &mut state, &error));
         journal::channel_closed(&self.endpoint, number, &error);
-        self.tell_channel(number, Key::Close, Event::Close(error));
+        let told = self.tell_channel(number, Key::Close, Event::Close(error));
         self.shared.callbacks.cleanup(number);
         self.protocol.close(number);
-        self.lines.close(number);
+        self.lines.close(number) || told || asked
     }
 }

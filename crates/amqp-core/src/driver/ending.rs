@@ -9,7 +9,7 @@ use crate::{
     handle::ConnectionHandle,
     handshake::Handshake,
     journal,
-    reply::Answer,
+    reply::{Answer, Continuation},
     room::wake_all,
     shared::{Op, Phase},
     spec::connection,
@@ -169,9 +169,10 @@ impl<S: 'static> Driver<S> {
                 ChannelPhase::Open | ChannelPhase::Closing => identity.close(error.clone()),
             }
         }
+        let mut told = closers.iter().chain(fifo.iter().map(|pending| &pending.then)).any(Continuation::is_somebody);
         let mut over = vec![];
         for (number, mut channel) in channels {
-            self.answer_all(number, &mut channel, &error);
+            told |= self.answer_all(number, &mut channel, &error);
             over.push((number, channel));
         }
         self.jobs.extend(fifo.into_iter().filter_map(|p| p.then.resolve(Err(error.clone()))).map(|job| (0, job)));
@@ -181,13 +182,22 @@ impl<S: 'static> Driver<S> {
             }
         }
         for (number, channel) in over {
-            self.channel_over(number, channel.identity.reason(), None);
+            told |= self.channel_over(number, channel.identity.reason(), None);
         }
         let clean = matches!(error, Error::ConnectionClosedByClient { .. });
         let answer = || if clean { Ok(Answer::Method(connection::CloseOk {}.into())) } else { Err(error.clone()) };
         self.jobs.extend(closers.into_iter().filter_map(|then| then.resolve(answer())).map(|job| (0, job)));
         if opened {
-            self.tell(Key::Close, Event::Close(error));
+            told |= self.tell(Key::Close, Event::Close(error.clone()));
+            self.ended(told, error);
+        }
+    }
+
+    /// An end that nobody was told comes out of the loop, or a program would wait for ever, or end as if all were well.
+    pub(super) fn ended(&mut self, told: bool, error: Error) {
+        let orderly = matches!(error, Error::ConnectionClosedByClient { .. });
+        if self.shared.raises && !told && !orderly {
+            self.jobs.push_back((0, Box::new(move |_| Err(error))));
         }
     }
 
