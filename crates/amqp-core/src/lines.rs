@@ -127,7 +127,11 @@ impl<S: 'static> Lines<S> {
     }
 
     pub(crate) fn on_confirm(&mut self, number: u16) -> Option<(&Channel<S>, &mut OnConfirm<S>)> {
-        let line = self.0.get_mut(usize::from(number))?.as_mut().filter(|line| !line.closing)?;
+        let line = self.0.get_mut(usize::from(number))?.as_mut()?;
+        // It is told until its channel is closed, but for one that has panicked.
+        if line.closing && matches!(line.identity.reason(), Error::Panicked { .. }) {
+            return None;
+        }
         line.confirm.as_mut().map(|(channel, callback)| (&*channel, callback))
     }
 

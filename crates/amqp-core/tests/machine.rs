@@ -51,6 +51,8 @@ stories! {
     a_consumer_tag_in_use_is_refused_before_the_broker_sees_it
     a_message_over_the_limit_is_refused_with_its_tag
     a_publish_is_settled_by_what_the_broker_says_of_it
+    what_comes_back_keeps_its_properties_and_is_told_to_everybody
+    confirms_are_told_until_a_closing_channel_is_closed
     without_confirm_mode_an_outcome_cannot_be_waited_for
     back_pressure_is_told_when_it_begins_and_when_it_ends_and_has_a_limit
     the_outbound_buffer_may_hold_as_many_average_frames_as_the_program_says
@@ -802,6 +804,60 @@ fn a_publish_is_settled_by_what_the_broker_says_of_it() {
     scene.wire.hang_up();
     scene.run(&mut log).unwrap();
     assert_eq!(log[3], "4 unknown");
+}
+
+/// C10, PR3: the header by which it is known again stands beside the program's own, and the callback of returns is told too.
+fn what_comes_back_keeps_its_properties_and_is_told_to_everybody() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.confirm_select().send().unwrap();
+    channel.add_on_return_callback(|log: &mut Log, _, returned| log.push(format!("back {:?}", returned.body)));
+    let properties = BasicProperties::new().content_type("text/plain").header("mine", 7);
+    for (body, mandatory) in [("a", true), ("b", false)] {
+        let publish = channel.basic_publish("", "q", body).properties(&properties).mandatory(mandatory);
+        publish.then(move |log: &mut Log, _, outcome| match outcome.unwrap() {
+            PublishOutcome::Returned(returned) => log.push(format!("{body} returned {:?}", returned.body)),
+            outcome => log.push(format!("{body} {outcome:?}")),
+        });
+    }
+    channel.confirm_select().send().unwrap();
+    scene.run(&mut log).unwrap();
+    let octets = scene.wire.heard_octets();
+    let headers = octets.windows(12).filter(|window| *window == b"\x0Atext/plain\0").count();
+    let mine = octets.windows(5).filter(|window| *window == b"\x04mine").count();
+    assert_eq!((headers, mine), (2, 2));
+    let name = b"x-pooka-publish";
+    let marks: Vec<_> = octets.windows(name.len()).enumerate().filter(|(_, window)| window == name).collect();
+    let [(at, _)] = marks[..] else { panic!("only what may come back has a number: {marks:?}") };
+    let mark = octets[at + name.len() + 1..][..8].try_into().map(i64::from_be_bytes).unwrap();
+    scene.wire.say(1, basic::Return { reply_code: 312, ..Default::default() });
+    scene.wire.content(1, &BasicProperties::new().header("x-pooka-publish", mark), b"a", 9);
+    scene.wire.say(1, basic::Ack { delivery_tag: 2, multiple: true });
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["back b\"a\"", "a returned b\"a\"", "b Acked"], "a second confirm.select changes nothing");
+}
+
+/// C4, PR2: whoever closes a channel behind a publish hears what became of it, in each way of asking.
+fn confirms_are_told_until_a_closing_channel_is_closed() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel
+        .confirm_delivery(|log: &mut Log, _, confirmation| log.push(format!("{}", confirmation.ack)))
+        .send()
+        .unwrap();
+    for n in 1..=3 {
+        channel.basic_publish("", "q", "x").then(move |log: &mut Log, _, outcome| {
+            log.push(format!("{n} {:?}", outcome.map_err(|error| error.reply_code())));
+        });
+    }
+    channel.close().send().unwrap();
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+    scene.wire.say(1, basic::Nack { delivery_tag: 2, multiple: false, requeue: false });
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    let unknown = log.pop().filter(|line| line.starts_with("channel closed")).and(log.pop());
+    assert_eq!(unknown.as_deref(), Some("3 Err(Some(200))"));
+    log.sort();
+    assert_eq!(log, ["1 Ok(Acked)", "2 Ok(Nacked)", "false", "true"]);
 }
 
 fn without_confirm_mode_an_outcome_cannot_be_waited_for() {
