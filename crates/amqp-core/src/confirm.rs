@@ -308,6 +308,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_came_back_and_is_refused_is_not_in_any_queue() {
+        let mut confirms = Confirms::<()>::default();
+        (1..=2).for_each(|mark| confirms.published(Some((Continuation::Nobody, mark))));
+        (1..=2).for_each(|mark| confirms.returned(mark, returned(mark)));
+        assert_eq!(settle(&mut confirms, 1, false, false), [PublishOutcome::Nacked]);
+        assert_eq!(settle(&mut confirms, 2, false, true), [PublishOutcome::Returned(Box::new(returned(2)))]);
+        assert!(confirms.marks.is_empty());
+    }
+
     /// Against a model that has no ring: acks, nacks, returns and multiples in any order, some of them twice.
     #[test]
     fn a_shuffled_broker_settles_each_publish_with_its_own_outcome() {

@@ -195,7 +195,7 @@ impl<S: 'static> Driver<S> {
                     self.lines.open(identity, handle);
                 }
                 Op::Consume { channel, tag, no_ack, callbacks } => self.lines.consume(channel, tag, no_ack, callbacks),
-                Op::Cancel { identity, tag } => self.lines.cancel(&identity, &tag),
+                Op::Cancel { identity, tag, nowait } => self.lines.cancel(&identity, &tag, nowait),
                 Op::Confirm { channel, callback } => self.lines.confirm(channel, callback),
                 Op::Closing(identity) => self.lines.closing(&identity),
                 Op::Shutdown => self.shutdown(now),

@@ -129,6 +129,8 @@ struct Slot<S: 'static, T> {
     trial: u64,
     /// Where it stands in the hub's deadlines.
     deadline: Option<Instant>,
+    /// Turns in a row in which something was due, and put off because there was more to read.
+    put_off: u32,
 }
 
 enum Stage<T> {
@@ -158,6 +160,10 @@ struct Trying<T> {
 
 /// Reads of one connection in a turn, so that a fast broker does not starve timers and other connections.
 const READS: usize = 8;
+
+/// Turns for which what is due is put off while there is more to read: together they read more than the sockets of both
+/// ends hold, so that an answer that has come in time is found.
+const PATIENCE: u32 = 16;
 
 impl<S: 'static, N: Network> Hub<S, N> {
     /// A loop without connections.
@@ -369,6 +375,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
             endpoint: endpoint.clone(),
             trial: 0,
             deadline: None,
+            put_off: 0,
         };
         slot.try_endpoint(endpoint, &mut self.network, &self.bell, now);
         Self::schedule(&mut self.work, &mut slot, id);
@@ -461,8 +468,19 @@ impl<S: 'static, T: io::Read + io::Write> Slot<S, T> {
                 self.driver.secured();
             }
         }
-        if self.driver.poll_timeout().is_some_and(|at| at <= now) && !more {
-            self.driver.handle_timeout(now);
+        let is_due = |driver: &Driver<S>| driver.poll_timeout().is_some_and(|at| at <= now);
+        if more && is_due(&self.driver) {
+            self.driver.upkeep(now);
+        }
+        let due = is_due(&self.driver);
+        // What is waited for may be among what is still to be read.
+        if due && more && self.put_off < PATIENCE {
+            self.put_off += 1;
+        } else {
+            self.put_off = 0;
+            if due {
+                self.driver.handle_timeout(now);
+            }
         }
         self.driver.process(now, state)?;
         more |= !self.flush(network, now);

@@ -26,6 +26,8 @@ struct Line<S: 'static> {
     identity: Arc<Identity>,
     handle: WeakChannel<S>,
     consumers: Vec<Consumer<S>>,
+    /// The last consumers without acknowledgements that are gone: what still comes for them must not be rejected.
+    silent: VecDeque<ShortString>,
     /// Who got the last message: mostly that one gets the next.
     last: usize,
     /// Nothing more is delivered, the broker requeues what it sent; what was asked for or could not be routed still comes.
@@ -55,7 +57,8 @@ impl<S: 'static> Lines<S> {
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
-        let line = Line { identity, handle, consumers: vec![], last: 0, closing: false, deaf: false, confirm: None };
+        let (consumers, silent) = (vec![], VecDeque::new());
+        let line = Line { identity, handle, consumers, silent, last: 0, closing: false, deaf: false, confirm: None };
         if let Some(slot) = self.0.get_mut(index) {
             *slot = Some(line);
         }
@@ -81,13 +84,19 @@ impl<S: 'static> Lines<S> {
     pub(crate) fn consume(&mut self, channel: Channel<S>, tag: ShortString, no_ack: bool, callbacks: OnMessage<S>) {
         let identity = channel.identity().clone();
         if let Some(line) = self.line(&identity) {
+            line.silent.retain(|silent| *silent != tag);
             line.consumers.push(Consumer { tag, channel, no_ack, cancelled: false, callbacks });
         }
     }
 
-    /// The program cancels: from now on what arrives goes back to its queue.
-    pub(crate) fn cancel(&mut self, identity: &Identity, tag: &ShortString) {
-        for consumer in self.line(identity).into_iter().flat_map(|line| &mut line.consumers) {
+    /// The program cancels: from now on what arrives goes back to its queue. Without an answer to wait for, the consumer is
+    /// gone at once.
+    pub(crate) fn cancel(&mut self, identity: &Identity, tag: &ShortString, nowait: bool) {
+        let Some(line) = self.line(identity) else { return };
+        if nowait {
+            return line.forget(tag.as_bytes());
+        }
+        for consumer in &mut line.consumers {
             consumer.cancelled |= consumer.tag == *tag;
         }
     }
@@ -95,7 +104,7 @@ impl<S: 'static> Lines<S> {
     /// Nothing more will arrive for this consumer.
     pub(crate) fn forget(&mut self, number: u16, tag: &[u8]) {
         if let Some(Some(line)) = self.0.get_mut(usize::from(number)) {
-            line.consumers.retain(|consumer| consumer.tag.as_bytes() != tag);
+            line.forget(tag);
         }
     }
 
@@ -119,7 +128,11 @@ impl<S: 'static> Lines<S> {
     }
 
     pub(crate) fn on_confirm(&mut self, number: u16) -> Option<(&Channel<S>, &mut OnConfirm<S>)> {
-        let line = self.0.get_mut(usize::from(number))?.as_mut().filter(|line| !line.closing)?;
+        let line = self.0.get_mut(usize::from(number))?.as_mut()?;
+        // It is told until its channel is closed, but for one that has panicked.
+        if line.closing && matches!(line.identity.reason(), Error::Panicked { .. }) {
+            return None;
+        }
         line.confirm.as_mut().map(|(channel, callback)| (&*channel, callback))
     }
 
@@ -161,7 +174,9 @@ impl<S: 'static> Lines<S> {
             Carrier::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } => {
                 let delivery_tag = DeliveryTag { generation: line.identity.serial, tag: delivery_tag };
                 let Some(consumer) = line.consumer(consumer_tag) else {
-                    reject(shared, number, delivery_tag.tag);
+                    if !line.silent.iter().any(|tag| tag.as_bytes() == consumer_tag.as_bytes()) {
+                        reject(shared, number, delivery_tag.tag);
+                    }
                     return Ok(None);
                 };
                 if consumer.cancelled {
@@ -191,7 +206,20 @@ impl<S: 'static> Lines<S> {
     }
 }
 
+/// Tags that a channel remembers of consumers without acknowledgements.
+const SILENT: usize = 64;
+
 impl<S: 'static> Line<S> {
+    fn forget(&mut self, tag: &[u8]) {
+        for consumer in self.consumers.iter().filter(|consumer| consumer.no_ack && consumer.tag.as_bytes() == tag) {
+            if self.silent.len() == SILENT {
+                self.silent.pop_front();
+            }
+            self.silent.push_back(consumer.tag.clone());
+        }
+        self.consumers.retain(|consumer| consumer.tag.as_bytes() != tag);
+    }
+
     #[inline]
     fn consumer(&mut self, tag: ShortStr<'_>) -> Option<&mut Consumer<S>> {
         let is = |consumer: &Consumer<S>| consumer.tag.as_bytes() == tag.as_bytes();

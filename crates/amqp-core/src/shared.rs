@@ -113,6 +113,7 @@ pub(crate) enum Op<S: 'static> {
     Cancel {
         identity: Arc<Identity>,
         tag: ShortString,
+        nowait: bool,
     },
     Confirm {
         channel: Channel<S>,
@@ -478,7 +479,8 @@ fn side_effect<S>(identity: &Arc<Identity>, method: &Method) -> Option<Op<S>> {
     match method {
         Method::Channel(channel::Method::Close(_)) => Some(Op::Closing(identity.clone())),
         Method::Basic(basic::Method::Cancel(cancel)) => {
-            Some(Op::Cancel { identity: identity.clone(), tag: cancel.consumer_tag.clone() })
+            let (identity, tag) = (identity.clone(), cancel.consumer_tag.clone());
+            Some(Op::Cancel { identity, tag, nowait: cancel.nowait })
         }
         _ => None,
     }

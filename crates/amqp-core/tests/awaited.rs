@@ -310,6 +310,26 @@ fn an_unclaimed_consumer_is_cancelled_and_its_messages_are_requeued() {
     }
 }
 
+/// PR15: a stream that has gone holds its channel no longer than its program does.
+#[test]
+fn a_channel_dropped_behind_its_stream_is_closed() {
+    let (mut scene, _channel) = with_channel();
+    let channel = scene.connection.channel().send().unwrap();
+    let mut consumed = pin!(channel.basic_consume("q").consumer_tag("c").into_future());
+    assert!(poll(consumed.as_mut()).is_pending());
+    scene.open_channel(2, &mut ()).unwrap();
+    scene.wire.say(2, basic::QosOk {});
+    scene.wire.say(2, basic::ConsumeOk { consumer_tag: "c".into() });
+    scene.wire.say(2, basic::QosOk {});
+    run(&mut scene);
+    scene.wire.heard();
+    drop(ready(consumed).unwrap());
+    run(&mut scene);
+    drop(channel);
+    let names: Vec<_> = heard(&mut scene).into_iter().map(|(number, method)| (number, method.name())).collect();
+    assert_eq!(names, [(2, "basic.cancel"), (2, "channel.close")]);
+}
+
 /// T6
 #[test]
 fn a_stream_gives_messages_in_order_and_then_the_reason() {
@@ -340,6 +360,22 @@ fn a_stream_gives_messages_in_order_and_then_the_reason() {
     run(&mut scene);
     ready(cancelled).unwrap();
     assert!(matches!(next(&mut consumer), Poll::Ready(None)), "the program's own end needs no reason");
+
+    let mut consumer = consuming(&mut scene, &channel);
+    deliver(&mut scene, 1..=1);
+    consumer.cancel().send().unwrap();
+    run(&mut scene);
+    assert_eq!(numbers(&mut consumer), [1]);
+    assert!(matches!(next(&mut consumer), Poll::Ready(None)), "and no answer");
+
+    let mut consumer = consuming(&mut scene, &channel);
+    let mut cancelled = pin!(consumer.cancel().into_future());
+    assert!(poll(cancelled.as_mut()).is_pending());
+    scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: true });
+    scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
+    run(&mut scene);
+    ready(cancelled).unwrap();
+    assert!(matches!(next(&mut consumer), Poll::Ready(None)), "nor if the broker wanted the same");
 
     let mut consumer = consuming(&mut scene, &channel);
     let close = channel::Close { reply_code: 404, reply_text: "gone".into(), class_id: 0, method_id: 0 };
@@ -420,7 +456,7 @@ fn consume_ok_may_come_out_of_turn() {
     assert_eq!(ready(first).unwrap().consumer_tag(), "a");
     // One that nobody asked for is still a violation.
     scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
-    run(&mut scene);
+    assert!(matches!(scene.run(&mut ()), Err(Error::Protocol { .. })));
     assert!(scene.connection.is_closed());
 }
 

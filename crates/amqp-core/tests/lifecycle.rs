@@ -342,6 +342,11 @@ fn a_channel_that_the_broker_has_closed_frees_its_number_when_that_is_answered()
     deliver(&scene, 1, "d", 2, b"x", 9);
     scene.run(&mut log).unwrap();
     assert_eq!(log[2..], [format!("d 2 {:?}", b"x")]);
+    log.clear();
+    new.close().send().unwrap();
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [""; 0], "the old one's callbacks went with it");
 }
 
 /// C2, C3

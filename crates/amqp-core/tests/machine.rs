@@ -51,11 +51,15 @@ stories! {
     a_consumer_tag_in_use_is_refused_before_the_broker_sees_it
     a_message_over_the_limit_is_refused_with_its_tag
     a_publish_is_settled_by_what_the_broker_says_of_it
+    what_comes_back_keeps_its_properties_and_is_told_to_everybody
+    confirms_are_told_until_a_closing_channel_is_closed
     without_confirm_mode_an_outcome_cannot_be_waited_for
     back_pressure_is_told_when_it_begins_and_when_it_ends_and_has_a_limit
     the_outbound_buffer_may_hold_as_many_average_frames_as_the_program_says
     who_takes_back_a_backpressure_callback_hears_no_more_of_it
     a_heartbeat_goes_out_after_half_an_interval_and_silence_of_two_is_death
+    whatever_moves_is_as_good_as_a_heartbeat
+    heartbeats_do_not_pile_up_where_nothing_can_be_written
     a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed
     a_request_made_by_a_post_has_its_deadline_too
     a_request_that_cannot_be_written_has_its_deadline_too
@@ -802,6 +806,60 @@ fn a_publish_is_settled_by_what_the_broker_says_of_it() {
     assert_eq!(log[3], "4 unknown");
 }
 
+/// C10, PR3: the header by which it is known again stands beside the program's own, and the callback of returns is told too.
+fn what_comes_back_keeps_its_properties_and_is_told_to_everybody() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.confirm_select().send().unwrap();
+    channel.add_on_return_callback(|log: &mut Log, _, returned| log.push(format!("back {:?}", returned.body)));
+    let properties = BasicProperties::new().content_type("text/plain").header("mine", 7);
+    for (body, mandatory) in [("a", true), ("b", false)] {
+        let publish = channel.basic_publish("", "q", body).properties(&properties).mandatory(mandatory);
+        publish.then(move |log: &mut Log, _, outcome| match outcome.unwrap() {
+            PublishOutcome::Returned(returned) => log.push(format!("{body} returned {:?}", returned.body)),
+            outcome => log.push(format!("{body} {outcome:?}")),
+        });
+    }
+    channel.confirm_select().send().unwrap();
+    scene.run(&mut log).unwrap();
+    let octets = scene.wire.heard_octets();
+    let headers = octets.windows(12).filter(|window| *window == b"\x0Atext/plain\0").count();
+    let mine = octets.windows(5).filter(|window| *window == b"\x04mine").count();
+    assert_eq!((headers, mine), (2, 2));
+    let name = b"x-pooka-publish";
+    let marks: Vec<_> = octets.windows(name.len()).enumerate().filter(|(_, window)| window == name).collect();
+    let [(at, _)] = marks[..] else { panic!("only what may come back has a number: {marks:?}") };
+    let mark = octets[at + name.len() + 1..][..8].try_into().map(i64::from_be_bytes).unwrap();
+    scene.wire.say(1, basic::Return { reply_code: 312, ..Default::default() });
+    scene.wire.content(1, &BasicProperties::new().header("x-pooka-publish", mark), b"a", 9);
+    scene.wire.say(1, basic::Ack { delivery_tag: 2, multiple: true });
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["back b\"a\"", "a returned b\"a\"", "b Acked"], "a second confirm.select changes nothing");
+}
+
+/// C4, PR2: whoever closes a channel behind a publish hears what became of it, in each way of asking.
+fn confirms_are_told_until_a_closing_channel_is_closed() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel
+        .confirm_delivery(|log: &mut Log, _, confirmation| log.push(format!("{}", confirmation.ack)))
+        .send()
+        .unwrap();
+    for n in 1..=3 {
+        channel.basic_publish("", "q", "x").then(move |log: &mut Log, _, outcome| {
+            log.push(format!("{n} {:?}", outcome.map_err(|error| error.reply_code())));
+        });
+    }
+    channel.close().send().unwrap();
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+    scene.wire.say(1, basic::Nack { delivery_tag: 2, multiple: false, requeue: false });
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    let unknown = log.pop().filter(|line| line.starts_with("channel closed")).and(log.pop());
+    assert_eq!(unknown.as_deref(), Some("3 Err(Some(200))"));
+    log.sort();
+    assert_eq!(log, ["1 Ok(Acked)", "2 Ok(Nacked)", "false", "true"]);
+}
+
 fn without_confirm_mode_an_outcome_cannot_be_waited_for() {
     let (mut scene, mut log, channel) = with_channel();
     channel.basic_publish("", "q", "x").then(|log: &mut Log, _, outcome| log.push(outcome.unwrap_err().to_string()));
@@ -904,6 +962,98 @@ fn a_heartbeat_goes_out_after_half_an_interval_and_silence_of_two_is_death() {
     scene.advance(Duration::from_secs(1), &mut log).unwrap();
     assert!(log[0].contains("nothing heard") && log[0].contains("20 s"), "{log:?}");
     assert_eq!(scene.wire.heard_methods(), [], "no graceful close");
+}
+
+/// H2: in both directions, and a single octet of it.
+fn whatever_moves_is_as_good_as_a_heartbeat() {
+    let (mut scene, mut log) = scene(ConnectionParameters::builder().heartbeat(Some(10)).build().unwrap());
+    let channel = scene.connection.channel().send().unwrap();
+    channel.basic_consume("q").consumer_tag("c").on_message(logging).send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    scene.wire.say(1, basic::Deliver { consumer_tag: "c".into(), delivery_tag: 1, ..Default::default() });
+    scene.wire.frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0]);
+    scene.wire.octets(&[3, 0, 1, 0, 0, 0, 9]);
+    scene.wire.heard();
+    for _ in 0..9 {
+        for _ in 0..4 {
+            channel.basic_publish("", "q", "x").send().unwrap();
+            scene.advance(Duration::from_secs(4), &mut log).unwrap();
+        }
+        assert!(!scene.wire.heard().contains(&Frame::Heartbeat));
+        scene.wire.octets(b"x");
+    }
+    scene.wire.octets(&[0xCE]);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [format!("c 1 {:?}", b"xxxxxxxxx")]);
+}
+
+/// H1: one may have been said before it was known, and with TLS another.
+fn heartbeats_do_not_pile_up_where_nothing_can_be_written() {
+    let (mut scene, mut log) = scene(ConnectionParameters::builder().heartbeat(Some(10)).build().unwrap());
+    scene.wire.room(Some(0));
+    scene.connection.channel().send().unwrap();
+    for _ in 0..10 {
+        scene.wire.frame(8, 0, &[]);
+        scene.advance(Duration::from_secs(5), &mut log).unwrap();
+    }
+    scene.wire.room(None);
+    scene.writable();
+    scene.run(&mut log).unwrap();
+    let beats = scene.wire.heard().into_iter().filter(|frame| *frame == Frame::Heartbeat).count();
+    assert!(beats <= 2, "{beats} of ten");
+    assert_eq!(log, [""; 0]);
+}
+
+/// More than a client reads in one turn.
+fn flood(scene: &Scene<Log>) {
+    while scene.wire.unread() < 3 << 19 {
+        deliver(scene, 1, "c", 1, &[0; 100_000], 100_000);
+    }
+}
+
+/// A consumer who keeps what he is given to himself.
+fn flooded(parameters: ConnectionParameters) -> (Scene<Log>, Log, Channel<Log>) {
+    let (mut scene, mut log) = scene(parameters);
+    let channel = scene.connection.channel().send().unwrap();
+    channel.basic_consume("q").consumer_tag("c").no_ack(true).on_message(|_: &mut Log, _, _| ()).send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    scene.wire.heard();
+    (scene, log, channel)
+}
+
+/// H1, PR13: whose callbacks are slow has always more to read, and may have nothing to say for hours.
+#[test]
+fn a_broker_that_never_pauses_is_sent_heartbeats_all_the_same() {
+    let (mut scene, mut log, _channel) = flooded(ConnectionParameters::builder().heartbeat(Some(10)).build().unwrap());
+    for _ in 0..6 {
+        for _ in 0..5 {
+            flood(&scene);
+            scene.step(Duration::from_secs(1), &mut log).unwrap();
+            assert!(scene.wire.unread() > 0);
+        }
+        assert_eq!(scene.wire.heard(), [Frame::Heartbeat]);
+    }
+    assert_eq!(log, [""; 0]);
+}
+
+/// Faults 23, PR12, PR29: neither of a request nor of a close.
+#[test]
+fn a_broker_that_never_pauses_cannot_put_off_a_deadline() {
+    let builder = ConnectionParameters::builder().rpc_timeout(Some(Duration::from_secs(8))).heartbeat(Some(0));
+    let (mut scene, mut log, channel) = flooded(builder.build().unwrap());
+    let wait = |scene: &mut Scene<Log>, log: &mut Log| {
+        for _ in 0..30 {
+            flood(scene);
+            scene.step(Duration::from_secs(1), log).unwrap();
+        }
+        std::mem::take(log)
+    };
+    channel.queue_declare("slow").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
+    let log_of_request = wait(&mut scene, &mut log);
+    assert!(log_of_request[0].contains("took longer than 8 s"), "{log_of_request:?}");
+    scene.connection.close().then(|log: &mut Log, _, closed| log.push(closed.unwrap_err().to_string()));
+    let log_of_close = wait(&mut scene, &mut log);
+    assert!(log_of_close[0].contains("connection.close took longer than 10 s"), "{log_of_close:?}");
 }
 
 /// Faults 23: whoever waits is told, and the channel stays in step when the reply comes late.

@@ -20,6 +20,9 @@ stories! {
     a_consumer_has_its_tag_at_once
     a_cancel_is_answered_for_its_own_consumer
     a_cancel_that_crosses_the_broker_s_is_told_once
+    a_cancel_that_wants_an_answer_has_one
+    a_consumer_tag_is_free_again_behind_a_cancel_without_an_answer
+    what_comes_late_for_a_consumer_without_acknowledgements_is_not_rejected
     several_gets_are_answered_in_their_order
     a_publish_says_what_it_was_told_and_nothing_else
     deliveries_are_settled_by_their_tags
@@ -251,6 +254,59 @@ fn a_cancel_that_crosses_the_broker_s_is_told_once() {
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["cancelled true"]);
     assert!(channel.is_open() && !channel.is_consuming());
+}
+
+/// N6: RabbitMQ wants none.
+fn a_cancel_that_wants_an_answer_has_one() {
+    let (mut scene, mut log, _channel) = consuming();
+    scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: false });
+    assert_eq!(sent(&mut scene, &mut log), [basic::CancelOk { consumer_tag: "c".into() }.into()]);
+}
+
+/// M10, M11: whoever has it now is given the messages.
+fn a_consumer_tag_is_free_again_behind_a_cancel_without_an_answer() {
+    let (mut scene, mut log, channel) = consuming();
+    for n in 1..=2 {
+        channel.basic_cancel("c").send().unwrap();
+        let on_message = move |log: &mut Log, _: &Channel<Log>, _: Delivery<'_>| log.push(n.to_string());
+        channel.basic_consume("q").consumer_tag("c").on_message(on_message).send().unwrap();
+        deliver(&scene, 1, "c", n, b"x", 9);
+        scene.run(&mut log).unwrap();
+    }
+    assert_eq!(log, ["1", "2"]);
+    assert_eq!(channel.consumer_tags(), ["c"]);
+}
+
+/// N5, N10: the broker does not know its tags, and would close the channel.
+fn what_comes_late_for_a_consumer_without_acknowledgements_is_not_rejected() {
+    type End = fn(&Scene<Log>, &Channel<Log>);
+    let ends: [(&str, End); 3] = [
+        ("answered", |scene, channel| {
+            channel.basic_cancel("n").then(|_: &mut Log, _, _| ());
+            deliver(scene, 1, "n", 9, b"x", 9);
+            scene.wire.say(1, basic::CancelOk { consumer_tag: "n".into() });
+        }),
+        ("not to be answered", |_, channel| channel.basic_cancel("n").send().unwrap()),
+        ("the broker's", |scene, _| scene.wire.say(1, basic::Cancel { consumer_tag: "n".into(), nowait: true })),
+    ];
+    for (name, end) in ends {
+        let (mut scene, mut log, channel) = consuming();
+        for _ in 0..2 {
+            let consume = channel.basic_consume("q").consumer_tag("n").no_ack(true).on_message(logging);
+            consume.send().unwrap();
+            scene.run(&mut log).unwrap();
+            deliver(&scene, 1, "n", 1, b"x", 9);
+            scene.run(&mut log).unwrap();
+            end(&scene, &channel);
+            deliver(&scene, 1, "n", 2, b"x", 9);
+            scene.run(&mut log).unwrap();
+            deliver(&scene, 1, "n", 3, b"x", 9);
+            scene.run(&mut log).unwrap();
+        }
+        assert_eq!(log, [1, 1].map(|tag| format!("n {tag} {:?}", b"x")), "{name}");
+        let said = scene.wire.heard_methods();
+        assert!(said.iter().all(|(_, method)| method.name() != "basic.reject"), "{name}: {said:?}");
+    }
 }
 
 /// M12: a second one does not replace the first.

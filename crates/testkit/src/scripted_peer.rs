@@ -180,6 +180,19 @@ impl<S: 'static> Scene<S> {
         self.run(state)
     }
 
+    /// Moves the clock and gives the client one turn, which may leave something unread.
+    ///
+    /// # Errors
+    /// What a callback returned.
+    pub fn step(&mut self, by: Duration, state: &mut S) -> Result<()> {
+        self.now += by;
+        let token = self.wire.0.borrow().token;
+        if let Some(token) = token {
+            self.hub.ready(token, self.wire.is_readable());
+        }
+        self.hub.turn(self.now, state).map(drop)
+    }
+
     /// When the loop would wake by itself, counted from now.
     pub fn sleeps_for(&mut self, state: &mut S) -> Option<Duration> {
         match self.hub.turn(self.now, state) {
@@ -437,8 +450,9 @@ impl io::Read for Wire {
             Cut::Halves => stream.to_client.len().div_ceil(2),
             Cut::Octets(sizes) => sizes.get(stream.reads % sizes.len().max(1)).map_or(1, |n| *n.max(&1)),
         };
-        let limit = limit.min(buffer.len());
-        stream.to_client.read(buffer.get_mut(..limit).unwrap_or_default())
+        let limit = limit.min(buffer.len()).min(stream.to_client.len());
+        stream.to_client.read_exact(buffer.get_mut(..limit).unwrap_or_default())?;
+        Ok(limit)
     }
 }
 

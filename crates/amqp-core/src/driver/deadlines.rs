@@ -117,11 +117,20 @@ impl<S: 'static> Driver<S> {
             let after = parameters.blocked_connection_timeout().unwrap_or_default();
             return self.lost(Error::BlockedTimeout { endpoint, reason, after });
         }
-        if due(self.deadlines.tidy) {
-            self.tidy();
-        }
-        if due(self.replies.first(self.shared.parameters.rpc_timeout())) {
+        while due(self.replies.first(self.shared.parameters.rpc_timeout())) {
             self.requests_timed_out();
+        }
+        self.upkeep(now);
+    }
+
+    /// What does not depend on an answer: buffers are given back, a heartbeat goes out, a broker that has been silent for too
+    /// long is given up.
+    pub(crate) fn upkeep(&mut self, now: Instant) {
+        if self.end != End::No {
+            return;
+        }
+        if self.deadlines.tidy.is_some_and(|deadline| deadline <= now) {
+            self.tidy();
         }
         let paused = self.is_paused();
         if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| paused) {
@@ -133,7 +142,10 @@ impl<S: 'static> Driver<S> {
             journal::beat_missed(&self.endpoint, silence);
         }
         match beat {
-            Some(Beat::GiveUp { silence }) => self.lost(Error::HeartbeatTimeout { endpoint, silence }),
+            Some(Beat::GiveUp { silence }) => {
+                let endpoint = self.endpoint();
+                self.lost(Error::HeartbeatTimeout { endpoint, silence });
+            }
             Some(Beat::Send) if self.writing.is_empty() => {
                 journal::beat(&self.endpoint);
                 let mut state = self.shared.lock();
