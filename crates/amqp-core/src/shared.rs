@@ -302,6 +302,8 @@ impl<S: 'static> State<S> {
     pub(crate) fn usable(&mut self, identity: &Identity) -> Result<&mut ChannelState<S>> {
         match self.channels.get_mut(&identity.number) {
             Some(channel) if channel.identity.serial == identity.serial => match &channel.phase {
+                // The broker ignores what stands behind connection.close.
+                ChannelPhase::Open if matches!(self.phase, Phase::Closing { .. }) => Err(self.phase.refusal()),
                 ChannelPhase::Open => Ok(channel),
                 ChannelPhase::Closing => Err(identity.reason()),
             },

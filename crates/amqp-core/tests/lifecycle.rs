@@ -20,6 +20,8 @@ stories! {
     never_more_is_agreed_than_was_offered
     a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together
     a_close_is_answered_once_and_told_to_everybody
+    a_close_says_why_it_was_asked_for
+    nothing_is_sent_behind_the_close_of_a_connection
     callbacks_of_a_connection_stay_until_they_are_removed
     a_broker_that_unblocks_in_time_keeps_its_connection
     without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation
@@ -179,6 +181,55 @@ fn a_close_is_answered_once_and_told_to_everybody() {
     let expected =
         ["declared false", &format!("channel closed: {closed}"), "1 Ok(())", "2 Ok(())", &format!("closed: {closed}")];
     assert_eq!(log, expected);
+}
+
+/// F14: where the program gives a reason.
+fn a_close_says_why_it_was_asked_for() {
+    let (mut scene, mut log, _channel) = with_channel();
+    scene.connection.close().reply_code(320).reply_text("enough").send().unwrap();
+    scene.run(&mut log).unwrap();
+    let close = connection::Close { reply_code: 320, reply_text: "enough".into(), ..Default::default() };
+    assert_eq!(scene.wire.heard_methods(), [(0, close.into())]);
+    scene.wire.say(0, connection::CloseOk {});
+    scene.run(&mut log).unwrap();
+    let closed = "the connection was closed by this program: 320 enough";
+    assert_eq!(log, [format!("channel closed: {closed}"), format!("closed: {closed}")]);
+}
+
+/// C11, F14: a channel is closed with its connection from the call on, and not when that is answered.
+fn nothing_is_sent_behind_the_close_of_a_connection() {
+    let (mut scene, mut log, channel) = consuming();
+    let dropped = scene.connection.channel().send().unwrap();
+    scene.open_channel(2, &mut log).unwrap();
+    scene.wire.heard();
+    scene.connection.close().send().unwrap();
+    drop(dropped);
+    assert!(channel.is_closed() && !channel.is_open());
+    let closed = "the connection was closed by this program: 200 Normal shutdown";
+    assert_eq!(channel.close_reason().unwrap().to_string(), closed);
+    let calls = [
+        channel.basic_publish("", "q", "x").send(),
+        channel.queue_declare("q").send(),
+        channel.basic_consume("q").on_message(logging).send().map(drop),
+        channel.basic_cancel("c").send(),
+        channel.close().send(),
+        scene.connection.channel().send().map(drop),
+        scene.connection.update_secret("token", "expires").send(),
+    ];
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.unwrap_err().to_string(), closed, "{n}");
+    }
+    channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [closed]);
+    let heard = scene.wire.heard();
+    assert!(matches!(&heard[..], [Frame::Method(0, Method::Connection(connection::Method::Close(_)))]), "{heard:?}");
+    // What becomes of the connection after all is told to the channel as well.
+    let forced = connection::Close { reply_code: 320, reply_text: "FORCED".into(), ..Default::default() };
+    scene.wire.say(0, forced);
+    scene.run(&mut log).unwrap();
+    assert!(log[1].starts_with("channel closed: ") && log[1].ends_with("320 FORCED"), "{log:?}");
+    assert!(channel.close_reason().unwrap().to_string().ends_with("320 FORCED"));
 }
 
 /// F19: one that is added too late is not called.
