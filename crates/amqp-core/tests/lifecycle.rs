@@ -5,12 +5,15 @@
 mod stories;
 
 use amqp_core::{
-    Channel, ConnectionHandle, ConnectionParameters, Error, Result, Table, Value,
+    Channel, ConnectionHandle, ConnectionParameters, Credentials, Error, Result, Secret, Table, Value,
     callback::Terms,
     spec::{Arguments, Method, basic, channel, connection, queue},
 };
 use pooka_testkit::scripted_peer::{Frame, Scene, start};
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use stories::{Log, consuming, deliver, logging, scene, with_channel};
 
 stories! {
@@ -22,6 +25,7 @@ stories! {
     a_close_is_answered_once_and_told_to_everybody
     a_close_says_why_it_was_asked_for
     nothing_is_sent_behind_the_close_of_a_connection
+    a_close_that_crosses_open_ok_is_told_to_the_open_callback
     callbacks_of_a_connection_stay_until_they_are_removed
     a_broker_that_unblocks_in_time_keeps_its_connection
     without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation
@@ -230,6 +234,42 @@ fn nothing_is_sent_behind_the_close_of_a_connection() {
     scene.run(&mut log).unwrap();
     assert!(log[1].starts_with("channel closed: ") && log[1].ends_with("320 FORCED"), "{log:?}");
     assert!(channel.close_reason().unwrap().to_string().ends_with("320 FORCED"));
+}
+
+/// F15: another thread may close while the broker's last answer is being read.
+fn a_close_that_crosses_open_ok_is_told_to_the_open_callback() {
+    let closer = Arc::new(Closer::default());
+    let parameters = ConnectionParameters::builder().credentials(Arc::clone(&closer)).build().unwrap();
+    let mut log = Log::new();
+    let mut scene = Scene::new(parameters, |log: &mut Log, _, opened: Result<()>| {
+        log.push(opened.map_or_else(|error| error.to_string(), |()| "open".into()));
+    });
+    closer.0.set(scene.connection.clone()).unwrap();
+    scene.open(&mut log).unwrap();
+    assert_eq!(log, ["the connection to localhost:5672 was closed by this program before it was open"]);
+    assert!(scene.connection.is_closed());
+}
+
+/// Credentials that close the connection at the moment when it is open.
+#[derive(Debug, Default)]
+struct Closer(OnceLock<ConnectionHandle<Log>>);
+
+impl Credentials for Closer {
+    fn mechanism(&self) -> &str {
+        "PLAIN"
+    }
+
+    fn user(&self) -> &str {
+        "closer"
+    }
+
+    fn response(&self) -> Secret {
+        Secret::default()
+    }
+
+    fn connected(&self) {
+        self.0.get().unwrap().close().send().unwrap();
+    }
 }
 
 /// F19: one that is added too late is not called.
