@@ -689,8 +689,17 @@ mod tests {
         assert!(text("platform").starts_with("Rust") && !text("information").is_empty());
         assert_eq!(text("connection_name"), "worker");
         let capabilities = properties.get("capabilities").and_then(Value::as_table).unwrap();
-        assert_eq!(capabilities.len(), 6);
-        assert!(capabilities.iter().all(|(_, value)| *value == true.into()));
+        let expected = [
+            "authentication_failure_close",
+            "basic.nack",
+            "connection.blocked",
+            "consumer_cancel_notify",
+            "exchange_exchange_bindings",
+            "publisher_confirms",
+        ];
+        let mut named: Vec<_> = capabilities.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+        named.sort_by(|(one, _), (other, _)| one.cmp(other));
+        assert_eq!(named, expected.map(|name| (name.to_owned(), true.into())));
         assert!(ConnectionParameters::default().start_properties().get("connection_name").is_none());
     }
 

@@ -333,6 +333,9 @@ mod tests {
         assert_eq!((all.socket_timeout(), all.stack_timeout()), (Duration::from_millis(1500), Duration::from_secs(20)));
         assert_eq!(all.blocked_connection_timeout(), Some(Duration::from_secs(300)));
         assert_eq!((all.locale(), all.connection_name()), ("de_DE", Some("a b&c")));
+        for (name, order) in [("listed", ConnectionOrder::Listed), ("random", ConnectionOrder::Random)] {
+            assert_eq!(parse(&format!("amqp://host?connection_order={name}")).connection_order(), order);
+        }
         let milliseconds = parse("amqp://host?connection_timeout=1500&retry_delay=0");
         assert_eq!(milliseconds.socket_timeout(), Duration::from_millis(1500), "RabbitMQ's unit");
         assert_eq!(milliseconds.retry_delay(), Duration::ZERO);
@@ -435,6 +438,9 @@ mod tests {
             let (told, why) = refused(&secure(&format!("{{'{name}': '/no/such/file'}}")));
             assert!(told == "tls" && why.starts_with("ca_file /no/such/file: "), "{why}");
         }
+        for name in ["ca_data", "cadata"] {
+            assert_eq!(refused(&secure(&format!("{{'{name}': 'no certificate'}}"))).0, "tls");
+        }
         let (told, why) = refused(&secure("{'certfile': '/no/such/c', 'keyfile': '/no/such/k'}"));
         assert!(told == "tls" && why.contains("/no/such/c: "), "{why}");
         for (literal, name, problem) in [
@@ -453,7 +459,9 @@ mod tests {
             let (told, why) = refused(&secure(literal));
             assert!(told == name && why.contains(problem) && !why.contains("hunter2"), "{literal}: {told}: {why}");
         }
-        assert!(refused(&option("ssl_options", "{'cafile': 'a'}")).1.contains("amqps:// only"));
+        for name in TLS_NAMES {
+            assert!(refused(&option(name, "verify_peer")).1.contains("amqps:// only"), "{name}");
+        }
         assert!(parse(&option("ssl_options", "None")).tls().is_none());
         let both = format!("{}&cacertfile=b", secure("{'cafile': 'a'}"));
         assert!(refused(&both).1.contains("twice"));
