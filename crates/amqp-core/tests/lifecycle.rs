@@ -379,6 +379,9 @@ fn a_channel_that_the_broker_has_closed_frees_its_number_when_that_is_answered()
     deliver(&scene, 1, "d", 2, b"x", 9);
     scene.run(&mut log).unwrap();
     assert_eq!(log[2..], [format!("d 2 {:?}", b"x")]);
+    scene.wire.say(1, channel::Close { reply_code: 404, reply_text: "NOT_FOUND".into(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    assert!(new.is_closed() && log.len() == 3, "the old channel's callbacks went with it: {log:?}");
 }
 
 /// C2, C3
