@@ -521,6 +521,9 @@ mod tests {
         assert_eq!(parameters.locale(), "en_US");
         assert!(parameters.tls().is_none());
         assert!(parameters.into_builder().build().is_ok(), "and that is allowed");
+        let other = builder().or_credentials(PlainCredentials::default()).credentials(PlainCredentials::new("u", "p"));
+        let users: Vec<_> = other.build().unwrap().all_credentials().map(|c| c.user().to_owned()).collect();
+        assert_eq!(users, ["u"], "who says as whom means nobody else");
     }
 
     /// P3, P4, P5. Different: the heartbeat is the broker's, as in pika 1.x; 0.9 had none.
@@ -564,6 +567,7 @@ mod tests {
         };
         assert_eq!(shown(builder().endpoint("a", 1).endpoint("[::1]", 2)), ["a:1", "[::1]:2"]);
         assert_eq!(shown(builder().host("a").endpoint("b", 1)), ["a:5672", "b:1"]);
+        assert_eq!(shown(builder().port(7)), ["localhost:7"]);
         assert_eq!(shown(builder().endpoint("b", 1).host("a").port(7)), ["a:7"]);
         assert_eq!(shown(ConnectionParameters::default().into_builder().endpoint("b", 1)), ["localhost:5672", "b:1"]);
         assert_eq!(shown(builder().endpoint("a", 1).endpoints([])), ["localhost:5672"]);
@@ -718,6 +722,8 @@ mod tests {
         assert_eq!(capabilities.get("per_consumer_qos"), Some(&true.into()));
         assert_eq!(capabilities.get("connection.blocked"), Some(&true.into()));
         assert_eq!(capabilities.len(), 7);
+        let none = builder().client_properties(Table::new().with("capabilities", 1)).build().unwrap();
+        assert_eq!(none.start_properties().get("capabilities"), Some(&1.into()), "who says so gets it");
     }
 
     #[test]
