@@ -27,6 +27,7 @@ stories! {
     nothing_is_sent_behind_the_close_of_a_connection
     a_close_that_crosses_open_ok_is_told_to_the_open_callback
     callbacks_of_a_connection_stay_until_they_are_removed
+    an_opening_that_fails_is_told_to_who_asked_for_that
     a_broker_that_unblocks_in_time_keeps_its_connection
     without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation
     a_secret_is_replaced_on_channel_0
@@ -159,10 +160,15 @@ fn a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together() {
         }
     }
     assert!(scene.wire.heard() == expected);
-    let wide = amqp_core::BasicProperties::new().header("k", "x".repeat(4096));
-    let refused = channels[0].basic_publish("", "q", "x").properties(&wide).send();
+    // A header of 25 octets and this text.
+    let wide = |text: usize| {
+        let properties = amqp_core::BasicProperties::new().header("k", "x".repeat(text));
+        channels[0].basic_publish("", "q", "x").properties(&properties).send()
+    };
+    let refused = wide(4088 - 25 + 1);
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     assert!(channels[0].is_open() && scene.connection.outbound_len() == 0);
+    wide(4088 - 25).unwrap();
 }
 
 /// F14, D4: with pika's code and text, and a second one is no second frame.
@@ -294,6 +300,32 @@ fn callbacks_of_a_connection_stay_until_they_are_removed() {
     assert_eq!(log, ["mine", "open", "first", "second", "closed"]);
 }
 
+/// F6, F15, F19: and not to who asked for an open connection, or for the end of one.
+fn an_opening_that_fails_is_told_to_who_asked_for_that() {
+    let fail: [(fn(&mut Scene<Log>), &str); 2] = [
+        (|scene| scene.wire.hang_up(), "closed the connection before an AMQP greeting"),
+        (|scene| scene.connection.close().send().unwrap(), "closed by this program before it was open"),
+    ];
+    for (fail, why) in fail {
+        let mut log = Log::new();
+        let mut scene = Scene::new(ConnectionParameters::default(), |log: &mut Log, _, opened: Result<()>| {
+            log.push(opened.unwrap_err().to_string());
+        });
+        scene.connection.add_on_open_callback(|log: &mut Log, _| log.push("open".into()));
+        scene.connection.add_on_close_callback(|log: &mut Log, _, _| log.push("closed".into()));
+        let ids = ["removed", "told"].map(|name| {
+            let told = move |log: &mut Log, _: &_, error: &Error| log.push(format!("{name} {error}"));
+            scene.connection.add_on_open_error_callback(told)
+        });
+        assert!(scene.connection.remove_callback(ids[0]));
+        scene.run(&mut log).unwrap();
+        fail(&mut scene);
+        assert_eq!(scene.turn(&mut log), Ok(true));
+        assert_eq!(log.len(), 2, "{log:?}");
+        assert!(log[0].contains(why) && log[1] == format!("told {}", log[0]), "{log:?}");
+    }
+}
+
 /// F20
 fn a_broker_that_unblocks_in_time_keeps_its_connection() {
     let builder = ConnectionParameters::builder().blocked_connection_timeout(Some(Duration::from_secs(9)));
@@ -332,9 +364,14 @@ fn a_secret_is_replaced_on_channel_0() {
     let arguments = b"\0\x0A\0\x46\0\0\0\x05token\x07expires\xCE";
     assert_eq!(&octets[..7], [1, 0, 0, 0, 0, 0, 21]);
     assert_eq!(&octets[7..], arguments);
+    let another = scene.connection.update_secret("another", "expires");
+    another.then(|log: &mut Log, _, updated| log.push(format!("another {}", updated.is_ok())));
     scene.wire.say(0, connection::UpdateSecretOk {});
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["true"]);
+    scene.wire.say(0, connection::UpdateSecretOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["true", "another true"]);
 }
 
 /// C1: gaps are filled.
@@ -403,6 +440,16 @@ fn a_channel_is_usable_from_its_request_to_its_close() {
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["Ok(()) true", "closed true"]);
     assert_eq!(channel.consumer_tags(), [""; 0]);
+    let told = |log: &mut Log, channel: &Channel<Log>, opened: Result<()>| {
+        log.push(format!("{} {}", opened.unwrap_err(), channel.is_open()));
+    };
+    scene.connection.channel().then(told);
+    scene.connection.channel().channel_number(1).then(told);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[2..], ["channel number 1 is not free; nothing was sent false"]);
+    scene.wire.hang_up();
+    scene.run(&mut log).unwrap();
+    assert!(log[3].contains("lost") && log[3].ends_with("false"), "{log:?}");
 }
 
 /// C11
@@ -419,41 +466,46 @@ fn a_closed_channel_refuses_every_call_with_its_reason() {
     let tag = hear.recv().unwrap();
     channel.close().reply_code(320).reply_text("enough").send().unwrap();
     scene.run(&mut log).unwrap();
-    scene.wire.say(1, channel::CloseOk {});
-    scene.run(&mut log).unwrap();
     scene.wire.heard();
     log.clear();
-    let calls = [
-        channel.queue_declare("q").send(),
-        channel.queue_bind("q", "e").send(),
-        channel.queue_unbind("q", "e").send(),
-        channel.queue_purge("q").send(),
-        channel.queue_delete("q").send(),
-        channel.exchange_declare("e").send(),
-        channel.exchange_delete("e").send(),
-        channel.exchange_bind("e", "f").send(),
-        channel.exchange_unbind("e", "f").send(),
-        channel.basic_qos(1).send(),
-        channel.basic_consume("q").on_message(logging).send().map(drop),
-        channel.basic_cancel("c").send(),
-        channel.basic_get("q").send(),
-        channel.basic_publish("", "q", "x").send(),
-        channel.basic_ack(tag),
-        channel.basic_ack_multiple(tag),
-        channel.basic_nack(tag, true, true),
-        channel.basic_reject(tag, true),
-        channel.basic_recover().send(),
-        channel.confirm_select().send(),
-        channel.confirm_delivery(|_: &mut Log, _, _| ()).send(),
-        channel.tx_select().send(),
-        channel.tx_commit().send(),
-        channel.tx_rollback().send(),
-        channel.flow(true).send(),
-        channel.close().send(),
-    ];
-    for (n, call) in calls.into_iter().enumerate() {
-        let error = call.unwrap_err();
-        assert_eq!(error.to_string(), "channel 1 was closed by this program: 320 enough", "{n}");
+    for answered in [false, true] {
+        if answered {
+            scene.wire.say(1, channel::CloseOk {});
+            scene.run(&mut log).unwrap();
+            log.clear();
+        }
+        let calls = [
+            channel.queue_declare("q").send(),
+            channel.queue_bind("q", "e").send(),
+            channel.queue_unbind("q", "e").send(),
+            channel.queue_purge("q").send(),
+            channel.queue_delete("q").send(),
+            channel.exchange_declare("e").send(),
+            channel.exchange_delete("e").send(),
+            channel.exchange_bind("e", "f").send(),
+            channel.exchange_unbind("e", "f").send(),
+            channel.basic_qos(1).send(),
+            channel.basic_consume("q").on_message(logging).send().map(drop),
+            channel.basic_cancel("c").send(),
+            channel.basic_get("q").send(),
+            channel.basic_publish("", "q", "x").send(),
+            channel.basic_ack(tag),
+            channel.basic_ack_multiple(tag),
+            channel.basic_nack(tag, true, true),
+            channel.basic_reject(tag, true),
+            channel.basic_recover().send(),
+            channel.confirm_select().send(),
+            channel.confirm_delivery(|_: &mut Log, _, _| ()).send(),
+            channel.tx_select().send(),
+            channel.tx_commit().send(),
+            channel.tx_rollback().send(),
+            channel.flow(true).send(),
+            channel.close().send(),
+        ];
+        for (n, call) in calls.into_iter().enumerate() {
+            let error = call.unwrap_err();
+            assert_eq!(error.to_string(), "channel 1 was closed by this program: 320 enough", "{n}, {answered}");
+        }
     }
     channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
     assert_eq!(log, [""; 0], "by the loop, not by the call");
