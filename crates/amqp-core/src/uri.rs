@@ -184,7 +184,7 @@ pub(crate) fn number<N: FromStr>(name: &'static str, problem: &str, digits: &str
     }
 }
 
-fn text(name: &'static str, encoded: &str) -> Result<String> {
+pub(crate) fn text(name: &'static str, encoded: &str) -> Result<String> {
     String::from_utf8(octets(name, encoded)?).or_else(|_| bad(name, "is not UTF-8 when it is percent-decoded"))
 }
 
