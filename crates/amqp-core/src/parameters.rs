@@ -458,6 +458,10 @@ fn check(parameters: &ConnectionParameters) -> Result<()> {
     ] {
         require(name, "must be over 0", timeout != Some(Duration::ZERO))?;
     }
+    let TcpOptions { keep_idle, keep_interval, keep_count, .. } = fields.tcp_options;
+    let probes =
+        [keep_idle, keep_interval].into_iter().flatten().all(|time| time.as_secs() > 0) && keep_count != Some(0);
+    require("tcp_options", "keepalive takes at least 1 s, and at least 1 probe", probes)?;
     require("outbound_high_water", "must be at least 1", fields.outbound_high_water != 0)?;
     let low = fields.outbound_low_water.unwrap_or_default();
     require("outbound_low_water", "must not be above outbound_high_water", low <= fields.outbound_high_water)?;
@@ -635,6 +639,13 @@ mod tests {
         assert_eq!(refused(builder().rpc_timeout(Some(Duration::ZERO))), "rpc_timeout");
         let blocked = builder().blocked_connection_timeout(Some(Duration::ZERO));
         assert_eq!(refused(blocked), "blocked_connection_timeout");
+        for tcp in [
+            TcpOptions { keep_idle: Some(Duration::ZERO), ..TcpOptions::default() },
+            TcpOptions { keep_interval: Some(Duration::from_millis(999)), ..TcpOptions::default() },
+            TcpOptions { keep_count: Some(0), ..TcpOptions::default() },
+        ] {
+            assert_eq!(refused(builder().tcp_options(tcp)), "tcp_options");
+        }
         assert_eq!(refused(builder().outbound_high_water(0)), "outbound_high_water");
         assert_eq!(refused(builder().outbound_high_water(1 << 30)), "outbound_limit");
         assert_eq!(refused(builder().outbound_low_water(Some(5 << 20))), "outbound_low_water");
