@@ -302,11 +302,12 @@ fn callbacks_of_a_connection_stay_until_they_are_removed() {
 
 /// F6, F15, F19: and not to who asked for an open connection, or for the end of one.
 fn an_opening_that_fails_is_told_to_who_asked_for_that() {
-    let fail: [(fn(&mut Scene<Log>), &str); 2] = [
+    type Failure = fn(&mut Scene<Log>);
+    let failures: [(Failure, &str); 2] = [
         (|scene| scene.wire.hang_up(), "closed the connection before an AMQP greeting"),
         (|scene| scene.connection.close().send().unwrap(), "closed by this program before it was open"),
     ];
-    for (fail, why) in fail {
+    for (fail, why) in failures {
         let mut log = Log::new();
         let mut scene = Scene::new(ConnectionParameters::default(), |log: &mut Log, _, opened: Result<()>| {
             log.push(opened.unwrap_err().to_string());
