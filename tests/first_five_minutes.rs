@@ -167,7 +167,7 @@ fn the_peer_is_silent() {
     assert!(begun.elapsed() >= Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(15));
 }
 
-/// Its queue is full: nobody answers the SYN, as behind a firewall.
+/// P9: its queue is full, and nobody answers the SYN, as behind a firewall.
 #[cfg(target_os = "linux")]
 #[test]
 fn nobody_accepts_the_connection() {

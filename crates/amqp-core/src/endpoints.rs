@@ -187,6 +187,7 @@ mod tests {
         panic!("never given up");
     }
 
+    /// F13.
     #[test]
     fn endpoints_that_are_shuffled_come_all_and_in_every_order() {
         let parameters = parameters(ConnectionOrder::Random, 1);

@@ -473,12 +473,12 @@ impl<S: 'static> Channel<S> {
         !self.is_closed()
     }
 
-    /// Whether it is closed, or this program has asked for that.
+    /// Whether it is closed, or this program has asked for that, of the channel or of its connection.
     pub fn is_closed(&self) -> bool {
         self.0.identity.is_closed()
     }
 
-    /// Why it is closed, or what it was asked to be closed with; `None` while it is open.
+    /// Why it is closed, or what it or its connection was asked to be closed with; `None` while it is open.
     pub fn close_reason(&self) -> Option<Error> {
         self.is_closed().then(|| self.0.identity.reason())
     }

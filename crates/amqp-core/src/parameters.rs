@@ -458,6 +458,10 @@ fn check(parameters: &ConnectionParameters) -> Result<()> {
     ] {
         require(name, "must be over 0", timeout != Some(Duration::ZERO))?;
     }
+    let TcpOptions { keep_idle, keep_interval, keep_count, .. } = fields.tcp_options;
+    let probes =
+        [keep_idle, keep_interval].into_iter().flatten().all(|time| time.as_secs() > 0) && keep_count != Some(0);
+    require("tcp_options", "keepalive takes at least 1 s, and at least 1 probe", probes)?;
     require("outbound_high_water", "must be at least 1", fields.outbound_high_water != 0)?;
     let low = fields.outbound_low_water.unwrap_or_default();
     require("outbound_low_water", "must not be above outbound_high_water", low <= fields.outbound_high_water)?;
@@ -521,6 +525,9 @@ mod tests {
         assert_eq!(parameters.locale(), "en_US");
         assert!(parameters.tls().is_none());
         assert!(parameters.into_builder().build().is_ok(), "and that is allowed");
+        let other = builder().or_credentials(PlainCredentials::default()).credentials(PlainCredentials::new("u", "p"));
+        let users: Vec<_> = other.build().unwrap().all_credentials().map(|c| c.user().to_owned()).collect();
+        assert_eq!(users, ["u"], "who says as whom means nobody else");
     }
 
     /// P3, P4, P5. Different: the heartbeat is the broker's, as in pika 1.x; 0.9 had none.
@@ -564,6 +571,7 @@ mod tests {
         };
         assert_eq!(shown(builder().endpoint("a", 1).endpoint("[::1]", 2)), ["a:1", "[::1]:2"]);
         assert_eq!(shown(builder().host("a").endpoint("b", 1)), ["a:5672", "b:1"]);
+        assert_eq!(shown(builder().port(7)), ["localhost:7"]);
         assert_eq!(shown(builder().endpoint("b", 1).host("a").port(7)), ["a:7"]);
         assert_eq!(shown(ConnectionParameters::default().into_builder().endpoint("b", 1)), ["localhost:5672", "b:1"]);
         assert_eq!(shown(builder().endpoint("a", 1).endpoints([])), ["localhost:5672"]);
@@ -631,6 +639,13 @@ mod tests {
         assert_eq!(refused(builder().rpc_timeout(Some(Duration::ZERO))), "rpc_timeout");
         let blocked = builder().blocked_connection_timeout(Some(Duration::ZERO));
         assert_eq!(refused(blocked), "blocked_connection_timeout");
+        for tcp in [
+            TcpOptions { keep_idle: Some(Duration::ZERO), ..TcpOptions::default() },
+            TcpOptions { keep_interval: Some(Duration::from_millis(999)), ..TcpOptions::default() },
+            TcpOptions { keep_count: Some(0), ..TcpOptions::default() },
+        ] {
+            assert_eq!(refused(builder().tcp_options(tcp)), "tcp_options");
+        }
         assert_eq!(refused(builder().outbound_high_water(0)), "outbound_high_water");
         assert_eq!(refused(builder().outbound_high_water(1 << 30)), "outbound_limit");
         assert_eq!(refused(builder().outbound_low_water(Some(5 << 20))), "outbound_low_water");
@@ -689,8 +704,17 @@ mod tests {
         assert!(text("platform").starts_with("Rust") && !text("information").is_empty());
         assert_eq!(text("connection_name"), "worker");
         let capabilities = properties.get("capabilities").and_then(Value::as_table).unwrap();
-        assert_eq!(capabilities.len(), 6);
-        assert!(capabilities.iter().all(|(_, value)| *value == true.into()));
+        let expected = [
+            "authentication_failure_close",
+            "basic.nack",
+            "connection.blocked",
+            "consumer_cancel_notify",
+            "exchange_exchange_bindings",
+            "publisher_confirms",
+        ];
+        let mut named: Vec<_> = capabilities.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+        named.sort_by(|(one, _), (other, _)| one.cmp(other));
+        assert_eq!(named, expected.map(|name| (name.to_owned(), true.into())));
         assert!(ConnectionParameters::default().start_properties().get("connection_name").is_none());
     }
 
@@ -709,6 +733,8 @@ mod tests {
         assert_eq!(capabilities.get("per_consumer_qos"), Some(&true.into()));
         assert_eq!(capabilities.get("connection.blocked"), Some(&true.into()));
         assert_eq!(capabilities.len(), 7);
+        let none = builder().client_properties(Table::new().with("capabilities", 1)).build().unwrap();
+        assert_eq!(none.start_properties().get("capabilities"), Some(&1.into()), "who says so gets it");
     }
 
     #[test]

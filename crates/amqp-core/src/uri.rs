@@ -184,7 +184,7 @@ pub(crate) fn number<N: FromStr>(name: &'static str, problem: &str, digits: &str
     }
 }
 
-fn text(name: &'static str, encoded: &str) -> Result<String> {
+pub(crate) fn text(name: &'static str, encoded: &str) -> Result<String> {
     String::from_utf8(octets(name, encoded)?).or_else(|_| bad(name, "is not UTF-8 when it is percent-decoded"))
 }
 
@@ -295,6 +295,8 @@ pub(crate) mod tests {
             secure("amqps://host?server_name_indication=rabbit&heartbeat=1", TlsOptions::new().server_name("rabbit")),
             5671
         );
+        let plain = |url: &str| parse(url).into_builder().tls(None).build().unwrap().port();
+        assert_eq!((plain("amqps://host"), plain("amqps://host:5671")), (5672, 5671), "a port that was chosen stays");
         assert!(parse("amqp://host").tls().is_none());
         assert_eq!(parse("amqps://host?auth_mechanism=external").credentials().mechanism(), "EXTERNAL");
         for (url, name, problem) in [

@@ -1,6 +1,6 @@
 //! What stands behind the `?` of a URL: the options of RabbitMQ's URI specification, of pika, and ours.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, num::NonZero, sync::Arc, time::Duration};
 
 use url::form_urlencoded;
 
@@ -13,7 +13,7 @@ use crate::{
     table::{Table, Value},
     tcp_options::TcpOptions,
     tls::TlsOptions,
-    uri::{bad, number},
+    uri::{bad, number, text},
 };
 
 /// Sets what `query` says. `plain` are the URL's user and password.
@@ -48,8 +48,9 @@ pub(crate) fn apply(
                 builder.heartbeat(Some(number(name, "is not a number of seconds up to 65535", &value)?))
             }
             "connection_timeout" => {
-                let milliseconds = number(name, "is not a number of milliseconds", &value)?;
-                builder.socket_timeout(Duration::from_millis(milliseconds))
+                let problem = "is not a number of milliseconds over 0";
+                let milliseconds: NonZero<u64> = number(name, problem, &value)?;
+                builder.socket_timeout(Duration::from_millis(milliseconds.get()))
             }
             "socket_timeout" => builder.socket_timeout(seconds(name, &value)?),
             "stack_timeout" => builder.stack_timeout(seconds(name, &value)?),
@@ -85,6 +86,7 @@ struct Given<'a> {
 
 impl<'a> Given<'a> {
     fn new(query: &'a str) -> Result<Self> {
+        text("url", query)?; // or what it cannot decode would be taken as it is
         let mut given = Self { options: BTreeMap::new(), mechanisms: vec![] };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             if name == "auth_mechanism" {
@@ -333,6 +335,9 @@ mod tests {
         assert_eq!((all.socket_timeout(), all.stack_timeout()), (Duration::from_millis(1500), Duration::from_secs(20)));
         assert_eq!(all.blocked_connection_timeout(), Some(Duration::from_secs(300)));
         assert_eq!((all.locale(), all.connection_name()), ("de_DE", Some("a b&c")));
+        for (name, order) in [("listed", ConnectionOrder::Listed), ("random", ConnectionOrder::Random)] {
+            assert_eq!(parse(&format!("amqp://host?connection_order={name}")).connection_order(), order);
+        }
         let milliseconds = parse("amqp://host?connection_timeout=1500&retry_delay=0");
         assert_eq!(milliseconds.socket_timeout(), Duration::from_millis(1500), "RabbitMQ's unit");
         assert_eq!(milliseconds.retry_delay(), Duration::ZERO);
@@ -358,8 +363,20 @@ mod tests {
                 assert_eq!(refused(&url).0, option, "{url}");
             }
         }
-        assert_eq!(refused("amqp://host?connection_timeout=1.5").0, "connection_timeout");
+        for value in ["0", "1.5"] {
+            assert_eq!(refused(&format!("amqp://host?connection_timeout={value}")).0, "connection_timeout", "{value}");
+        }
         assert_eq!(refused(&format!("amqp://host?locale={}", "x".repeat(256))).0, "locale");
+    }
+
+    #[test]
+    fn a_percent_sign_in_an_option_stands_before_two_digits() {
+        for value in ["%", "50%", "%zz", "%4", "%ff", "a%C3"] {
+            for option in ["connection_name", "server_name_indication", "auth_mechanism"] {
+                assert_eq!(refused(&format!("amqp://host?heartbeat=1&{option}={value}")).0, "url", "{value}");
+            }
+        }
+        assert_eq!(parse("amqp://host?connection_name=%C3%A9").connection_name(), Some("é"));
     }
 
     /// P11, U6.
@@ -435,6 +452,9 @@ mod tests {
             let (told, why) = refused(&secure(&format!("{{'{name}': '/no/such/file'}}")));
             assert!(told == "tls" && why.starts_with("ca_file /no/such/file: "), "{why}");
         }
+        for name in ["ca_data", "cadata"] {
+            assert_eq!(refused(&secure(&format!("{{'{name}': 'no certificate'}}"))).0, "tls");
+        }
         let (told, why) = refused(&secure("{'certfile': '/no/such/c', 'keyfile': '/no/such/k'}"));
         assert!(told == "tls" && why.contains("/no/such/c: "), "{why}");
         for (literal, name, problem) in [
@@ -453,7 +473,9 @@ mod tests {
             let (told, why) = refused(&secure(literal));
             assert!(told == name && why.contains(problem) && !why.contains("hunter2"), "{literal}: {told}: {why}");
         }
-        assert!(refused(&option("ssl_options", "{'cafile': 'a'}")).1.contains("amqps:// only"));
+        for name in TLS_NAMES {
+            assert!(refused(&option(name, "verify_peer")).1.contains("amqps:// only"), "{name}");
+        }
         assert!(parse(&option("ssl_options", "None")).tls().is_none());
         let both = format!("{}&cacertfile=b", secure("{'cafile': 'a'}"));
         assert!(refused(&both).1.contains("twice"));

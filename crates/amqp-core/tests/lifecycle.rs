@@ -5,12 +5,15 @@
 mod stories;
 
 use amqp_core::{
-    Channel, ConnectionHandle, ConnectionParameters, Error, Result, Table, Value,
+    Channel, ConnectionHandle, ConnectionParameters, Credentials, Error, Result, Secret, Table, Value,
     callback::Terms,
     spec::{Arguments, Method, basic, channel, connection, queue},
 };
 use pooka_testkit::scripted_peer::{Frame, Scene, start};
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use stories::{Log, consuming, deliver, logging, scene, with_channel};
 
 stories! {
@@ -20,9 +23,12 @@ stories! {
     never_more_is_agreed_than_was_offered
     a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together
     a_close_is_answered_once_and_told_to_everybody
-    nothing_is_accepted_behind_a_close_that_ends_otherwise
     an_end_that_nobody_is_told_comes_out_of_the_loop
+    a_close_says_why_it_was_asked_for
+    nothing_is_sent_behind_the_close_of_a_connection
+    a_close_that_crosses_open_ok_is_told_to_the_open_callback
     callbacks_of_a_connection_stay_until_they_are_removed
+    an_opening_that_fails_is_told_to_who_asked_for_that
     a_broker_that_unblocks_in_time_keeps_its_connection
     without_heartbeats_nothing_is_sent_and_one_that_comes_is_no_violation
     a_secret_is_replaced_on_channel_0
@@ -155,10 +161,15 @@ fn a_message_is_cut_into_frames_of_the_agreed_size_which_lie_together() {
         }
     }
     assert!(scene.wire.heard() == expected);
-    let wide = amqp_core::BasicProperties::new().header("k", "x".repeat(4096));
-    let refused = channels[0].basic_publish("", "q", "x").properties(&wide).send();
+    // A header of 25 octets and this text.
+    let wide = |text: usize| {
+        let properties = amqp_core::BasicProperties::new().header("k", "x".repeat(text));
+        channels[0].basic_publish("", "q", "x").properties(&properties).send()
+    };
+    let refused = wide(4088 - 25 + 1);
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     assert!(channels[0].is_open() && scene.connection.outbound_len() == 0);
+    wide(4088 - 25).unwrap();
 }
 
 /// F14, D4: with pika's code and text, and a second one is no second frame.
@@ -181,23 +192,6 @@ fn a_close_is_answered_once_and_told_to_everybody() {
     let expected =
         ["declared false", &format!("channel closed: {closed}"), "1 Ok(())", "2 Ok(())", &format!("closed: {closed}")];
     assert_eq!(log, expected);
-}
-
-/// F14, F16: a publish behind the close would be lost, and nobody would say so.
-fn nothing_is_accepted_behind_a_close_that_ends_otherwise() {
-    let (mut scene, mut log, channel) = with_channel();
-    scene.connection.close().send().unwrap();
-    assert!(!channel.is_open());
-    let refused = channel.basic_publish("", "q", "late").send().unwrap_err();
-    assert!(matches!(refused, Error::ConnectionClosedByClient { .. }), "{refused:?}");
-    assert_eq!(channel.queue_declare("late").send(), Err(refused));
-    scene.run(&mut log).unwrap();
-    assert_eq!(scene.wire.heard_methods().len(), 1);
-    scene.wire.say(0, connection::Close { reply_code: 320, reply_text: "bye".into(), ..Default::default() });
-    scene.run(&mut log).unwrap();
-    let closed = "localhost:5672 closed the connection: 320 bye";
-    assert_eq!(log, [format!("channel closed: {closed}"), format!("closed: {closed}")]);
-    assert_eq!(channel.basic_publish("", "q", "later").send().unwrap_err().to_string(), closed);
 }
 
 /// F17, C5: a program without callbacks for it would wait for ever, or end as if all were well.
@@ -235,6 +229,91 @@ fn an_end_that_nobody_is_told_comes_out_of_the_loop() {
     assert_eq!(scene.turn(&mut log), Ok(true), "told once");
 }
 
+/// F14: where the program gives a reason.
+fn a_close_says_why_it_was_asked_for() {
+    let (mut scene, mut log, _channel) = with_channel();
+    scene.connection.close().reply_code(320).reply_text("enough").send().unwrap();
+    scene.run(&mut log).unwrap();
+    let close = connection::Close { reply_code: 320, reply_text: "enough".into(), ..Default::default() };
+    assert_eq!(scene.wire.heard_methods(), [(0, close.into())]);
+    scene.wire.say(0, connection::CloseOk {});
+    scene.run(&mut log).unwrap();
+    let closed = "the connection was closed by this program: 320 enough";
+    assert_eq!(log, [format!("channel closed: {closed}"), format!("closed: {closed}")]);
+}
+
+/// C11, F14: a channel is closed with its connection from the call on, and not when that is answered.
+fn nothing_is_sent_behind_the_close_of_a_connection() {
+    let (mut scene, mut log, channel) = consuming();
+    let dropped = scene.connection.channel().send().unwrap();
+    scene.open_channel(2, &mut log).unwrap();
+    scene.wire.heard();
+    scene.connection.close().send().unwrap();
+    drop(dropped);
+    assert!(channel.is_closed() && !channel.is_open());
+    let closed = "the connection was closed by this program: 200 Normal shutdown";
+    assert_eq!(channel.close_reason().unwrap().to_string(), closed);
+    let calls = [
+        channel.basic_publish("", "q", "x").send(),
+        channel.queue_declare("q").send(),
+        channel.basic_consume("q").on_message(logging).send().map(drop),
+        channel.basic_cancel("c").send(),
+        channel.close().send(),
+        scene.connection.channel().send().map(drop),
+        scene.connection.update_secret("token", "expires").send(),
+    ];
+    for (n, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.unwrap_err().to_string(), closed, "{n}");
+    }
+    channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [closed]);
+    let heard = scene.wire.heard();
+    assert!(matches!(&heard[..], [Frame::Method(0, Method::Connection(connection::Method::Close(_)))]), "{heard:?}");
+    // What becomes of the connection after all is told to the channel as well.
+    let forced = connection::Close { reply_code: 320, reply_text: "FORCED".into(), ..Default::default() };
+    scene.wire.say(0, forced);
+    scene.run(&mut log).unwrap();
+    assert!(log[1].starts_with("channel closed: ") && log[1].ends_with("320 FORCED"), "{log:?}");
+    assert!(channel.close_reason().unwrap().to_string().ends_with("320 FORCED"));
+}
+
+/// F15: another thread may close while the broker's last answer is being read.
+fn a_close_that_crosses_open_ok_is_told_to_the_open_callback() {
+    let closer = Arc::new(Closer::default());
+    let parameters = ConnectionParameters::builder().credentials(Arc::clone(&closer)).build().unwrap();
+    let mut log = Log::new();
+    let mut scene = Scene::new(parameters, |log: &mut Log, _, opened: Result<()>| {
+        log.push(opened.map_or_else(|error| error.to_string(), |()| "open".into()));
+    });
+    closer.0.set(scene.connection.clone()).unwrap();
+    scene.open(&mut log).unwrap();
+    assert_eq!(log, ["the connection to localhost:5672 was closed by this program before it was open"]);
+    assert!(scene.connection.is_closed());
+}
+
+/// Credentials that close the connection at the moment when it is open.
+#[derive(Debug, Default)]
+struct Closer(OnceLock<ConnectionHandle<Log>>);
+
+impl Credentials for Closer {
+    fn mechanism(&self) -> &str {
+        "PLAIN"
+    }
+
+    fn user(&self) -> &str {
+        "closer"
+    }
+
+    fn response(&self) -> Secret {
+        Secret::default()
+    }
+
+    fn connected(&self) {
+        self.0.get().unwrap().close().send().unwrap();
+    }
+}
+
 /// F19: one that is added too late is not called.
 fn callbacks_of_a_connection_stay_until_they_are_removed() {
     let mut log = Log::new();
@@ -255,6 +334,33 @@ fn callbacks_of_a_connection_stay_until_they_are_removed() {
     scene.wire.hang_up();
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["mine", "open", "first", "second", "closed"]);
+}
+
+/// F6, F15, F19: and not to who asked for an open connection, or for the end of one.
+fn an_opening_that_fails_is_told_to_who_asked_for_that() {
+    type Failure = fn(&mut Scene<Log>);
+    let failures: [(Failure, &str); 2] = [
+        (|scene| scene.wire.hang_up(), "closed the connection before an AMQP greeting"),
+        (|scene| scene.connection.close().send().unwrap(), "closed by this program before it was open"),
+    ];
+    for (fail, why) in failures {
+        let mut log = Log::new();
+        let mut scene = Scene::new(ConnectionParameters::default(), |log: &mut Log, _, opened: Result<()>| {
+            log.push(opened.unwrap_err().to_string());
+        });
+        scene.connection.add_on_open_callback(|log: &mut Log, _| log.push("open".into()));
+        scene.connection.add_on_close_callback(|log: &mut Log, _, _| log.push("closed".into()));
+        let ids = ["removed", "told"].map(|name| {
+            let told = move |log: &mut Log, _: &_, error: &Error| log.push(format!("{name} {error}"));
+            scene.connection.add_on_open_error_callback(told)
+        });
+        assert!(scene.connection.remove_callback(ids[0]));
+        scene.run(&mut log).unwrap();
+        fail(&mut scene);
+        assert_eq!(scene.turn(&mut log), Ok(true));
+        assert_eq!(log.len(), 2, "{log:?}");
+        assert!(log[0].contains(why) && log[1] == format!("told {}", log[0]), "{log:?}");
+    }
 }
 
 /// F20
@@ -295,9 +401,14 @@ fn a_secret_is_replaced_on_channel_0() {
     let arguments = b"\0\x0A\0\x46\0\0\0\x05token\x07expires\xCE";
     assert_eq!(&octets[..7], [1, 0, 0, 0, 0, 0, 21]);
     assert_eq!(&octets[7..], arguments);
+    let another = scene.connection.update_secret("another", "expires");
+    another.then(|log: &mut Log, _, updated| log.push(format!("another {}", updated.is_ok())));
     scene.wire.say(0, connection::UpdateSecretOk {});
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["true"]);
+    scene.wire.say(0, connection::UpdateSecretOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["true", "another true"]);
 }
 
 /// C1: gaps are filled.
@@ -342,11 +453,9 @@ fn a_channel_that_the_broker_has_closed_frees_its_number_when_that_is_answered()
     deliver(&scene, 1, "d", 2, b"x", 9);
     scene.run(&mut log).unwrap();
     assert_eq!(log[2..], [format!("d 2 {:?}", b"x")]);
-    log.clear();
-    new.close().send().unwrap();
-    scene.wire.say(1, channel::CloseOk {});
-    scene.run(&mut log).unwrap();
-    assert_eq!(log, [""; 0], "the old one's callbacks went with it");
+    scene.wire.say(1, channel::Close { reply_code: 404, reply_text: "NOT_FOUND".into(), ..Default::default() });
+    assert_eq!(scene.run(&mut log).unwrap_err(), new.close_reason().unwrap(), "nobody is told");
+    assert!(log.len() == 3, "the old channel's callbacks went with it: {log:?}");
 }
 
 /// C2, C3
@@ -368,6 +477,16 @@ fn a_channel_is_usable_from_its_request_to_its_close() {
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["Ok(()) true", "closed true"]);
     assert_eq!(channel.consumer_tags(), [""; 0]);
+    let told = |log: &mut Log, channel: &Channel<Log>, opened: Result<()>| {
+        log.push(format!("{} {}", opened.unwrap_err(), channel.is_open()));
+    };
+    scene.connection.channel().then(told);
+    scene.connection.channel().channel_number(1).then(told);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[2..], ["channel number 1 is not free; nothing was sent false"]);
+    scene.wire.hang_up();
+    scene.run(&mut log).unwrap();
+    assert!(log[3].contains("lost") && log[3].ends_with("false"), "{log:?}");
 }
 
 /// C11
@@ -384,41 +503,46 @@ fn a_closed_channel_refuses_every_call_with_its_reason() {
     let tag = hear.recv().unwrap();
     channel.close().reply_code(320).reply_text("enough").send().unwrap();
     scene.run(&mut log).unwrap();
-    scene.wire.say(1, channel::CloseOk {});
-    scene.run(&mut log).unwrap();
     scene.wire.heard();
     log.clear();
-    let calls = [
-        channel.queue_declare("q").send(),
-        channel.queue_bind("q", "e").send(),
-        channel.queue_unbind("q", "e").send(),
-        channel.queue_purge("q").send(),
-        channel.queue_delete("q").send(),
-        channel.exchange_declare("e").send(),
-        channel.exchange_delete("e").send(),
-        channel.exchange_bind("e", "f").send(),
-        channel.exchange_unbind("e", "f").send(),
-        channel.basic_qos(1).send(),
-        channel.basic_consume("q").on_message(logging).send().map(drop),
-        channel.basic_cancel("c").send(),
-        channel.basic_get("q").send(),
-        channel.basic_publish("", "q", "x").send(),
-        channel.basic_ack(tag),
-        channel.basic_ack_multiple(tag),
-        channel.basic_nack(tag, true, true),
-        channel.basic_reject(tag, true),
-        channel.basic_recover().send(),
-        channel.confirm_select().send(),
-        channel.confirm_delivery(|_: &mut Log, _, _| ()).send(),
-        channel.tx_select().send(),
-        channel.tx_commit().send(),
-        channel.tx_rollback().send(),
-        channel.flow(true).send(),
-        channel.close().send(),
-    ];
-    for (n, call) in calls.into_iter().enumerate() {
-        let error = call.unwrap_err();
-        assert_eq!(error.to_string(), "channel 1 was closed by this program: 320 enough", "{n}");
+    for answered in [false, true] {
+        if answered {
+            scene.wire.say(1, channel::CloseOk {});
+            scene.run(&mut log).unwrap();
+            log.clear();
+        }
+        let calls = [
+            channel.queue_declare("q").send(),
+            channel.queue_bind("q", "e").send(),
+            channel.queue_unbind("q", "e").send(),
+            channel.queue_purge("q").send(),
+            channel.queue_delete("q").send(),
+            channel.exchange_declare("e").send(),
+            channel.exchange_delete("e").send(),
+            channel.exchange_bind("e", "f").send(),
+            channel.exchange_unbind("e", "f").send(),
+            channel.basic_qos(1).send(),
+            channel.basic_consume("q").on_message(logging).send().map(drop),
+            channel.basic_cancel("c").send(),
+            channel.basic_get("q").send(),
+            channel.basic_publish("", "q", "x").send(),
+            channel.basic_ack(tag),
+            channel.basic_ack_multiple(tag),
+            channel.basic_nack(tag, true, true),
+            channel.basic_reject(tag, true),
+            channel.basic_recover().send(),
+            channel.confirm_select().send(),
+            channel.confirm_delivery(|_: &mut Log, _, _| ()).send(),
+            channel.tx_select().send(),
+            channel.tx_commit().send(),
+            channel.tx_rollback().send(),
+            channel.flow(true).send(),
+            channel.close().send(),
+        ];
+        for (n, call) in calls.into_iter().enumerate() {
+            let error = call.unwrap_err();
+            assert_eq!(error.to_string(), "channel 1 was closed by this program: 320 enough", "{n}, {answered}");
+        }
     }
     channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
     assert_eq!(log, [""; 0], "by the loop, not by the call");

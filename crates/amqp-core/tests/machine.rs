@@ -1166,6 +1166,10 @@ fn a_handshake_that_fails_says_what_happened_and_where() {
     assert!(html.contains("does not speak AMQP"), "{html}");
     let old = attempt(&|scene, _| scene.wire.octets(b"AMQP\x01\x01\x08\x00"));
     assert!(old.contains("speaks AMQP 1-8-0"), "{old}");
+    let older = attempt(&|scene, _| {
+        scene.wire.say(0, connection::Start { version_major: 8, version_minor: 0, ..start() });
+    });
+    assert!(older.contains("speaks AMQP 8.0, not 0-9-1"), "{older}");
     let gone = attempt(&|scene, _| scene.wire.hang_up());
     assert!(gone.contains("before an AMQP greeting"), "{gone}");
     let refused = attempt(&|scene, log| {
@@ -1230,6 +1234,12 @@ fn events_reach_who_registered_for_them_until_they_are_removed() {
     let (mut scene, mut log, channel) = with_channel();
     scene.connection.add_on_connection_blocked_callback(|log: &mut Log, _, why| log.push(format!("blocked: {why}")));
     let unblocked = scene.connection.add_on_connection_unblocked_callback(|log: &mut Log, _| log.push("free".into()));
+    let cancelled = channel.add_on_cancel_callback(|log: &mut Log, _, tag| log.push(format!("cancelled {tag}")));
+    for tag in ["c", "d"] {
+        channel.basic_consume("q").consumer_tag(tag).on_message(logging).send().unwrap();
+    }
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
     channel.add_on_flow_callback(|log: &mut Log, _, active| log.push(format!("flow {active}")));
     channel.add_on_return_callback(|log: &mut Log, _, returned| log.push(format!("returned {:?}", returned.body)));
     let hook = |log: &mut Log, _: &Channel<Log>, method: &Method| log.push(method.name().into());
@@ -1251,6 +1261,16 @@ fn events_reach_who_registered_for_them_until_they_are_removed() {
     assert_eq!(log, expected);
     let answers = scene.wire.heard_methods();
     assert_eq!(answers[1], (1, channel::FlowOk { active: false }.into()));
+    for tag in ["c", "d"] {
+        scene.wire.say(1, basic::Cancel { consumer_tag: tag.into(), nowait: true });
+        scene.run(&mut log).unwrap();
+        channel.remove_callback(cancelled);
+    }
+    let removed = channel.add_on_close_callback(|log: &mut Log, _, _| log.push("closed".into()));
+    assert!(channel.remove_callback(removed));
+    scene.wire.say(1, channel::Close { reply_code: 406, reply_text: "NO".into(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[7..], ["cancelled c", "channel closed: channel 1 was closed by the broker: 406 NO"]);
 }
 
 fn dropping_the_loop_calls_nobody_and_later_calls_say_so() {

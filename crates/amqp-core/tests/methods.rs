@@ -234,6 +234,9 @@ fn a_cancel_is_answered_for_its_own_consumer() {
             log.push(format!("{tag}: {}", ok.unwrap().consumer_tag));
         });
     }
+    channel.basic_consume("q").consumer_tag("e").on_message(logging).send().unwrap();
+    channel.basic_cancel("nobody").send().unwrap();
+    assert_eq!(channel.consumer_tags(), ["e"]);
     scene.run(&mut log).unwrap();
     scene.wire.say(1, basic::CancelOk { consumer_tag: "d".into() });
     scene.run(&mut log).unwrap();
@@ -241,6 +244,9 @@ fn a_cancel_is_answered_for_its_own_consumer() {
     scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["d: d", "c: c"]);
+    deliver(&scene, 1, "e", 1, b"x", 9);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log[2..], [format!("e 1 {:?}", b"x")]);
 }
 
 /// N6: by its own answer.
@@ -402,23 +408,27 @@ fn confirm_mode_needs_a_broker_that_knows_it() {
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["second"]);
 
-    let mut log = Log::new();
-    let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
-    scene.run(&mut log).unwrap();
-    scene.wire.say(0, connection::Start { server_properties: Table::new(), ..start() });
-    scene.wire.say(0, connection::Tune { channel_max: 9, frame_max: 4096, heartbeat: 0 });
-    scene.wire.say(0, connection::OpenOk::default());
-    scene.run(&mut log).unwrap();
-    let channel = scene.connection.channel().send().unwrap();
-    scene.open_channel(1, &mut log).unwrap();
-    scene.wire.heard();
-    let refused = "the broker does not offer publisher confirms; nothing was sent";
-    assert_eq!(channel.confirm_select().send().unwrap_err().to_string(), refused);
-    let confirm = channel.confirm_delivery(|_: &mut Log, _, _| ());
-    confirm.then(|log: &mut Log, _, selected| log.push(selected.unwrap_err().to_string()));
-    assert_eq!(sent(&mut scene, &mut log), []);
-    assert_eq!(log, [refused]);
-    assert!(channel.is_open() && !channel.is_confirming());
+    for offered in [vec![], vec!["publisher_confirms"], vec!["basic.nack"]] {
+        let capabilities: Table = offered.into_iter().map(|name| (name, true)).collect();
+        let server_properties = Table::new().with("capabilities", capabilities);
+        let mut log = Log::new();
+        let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, _, _| ());
+        scene.run(&mut log).unwrap();
+        scene.wire.say(0, connection::Start { server_properties, ..start() });
+        scene.wire.say(0, connection::Tune { channel_max: 9, frame_max: 4096, heartbeat: 0 });
+        scene.wire.say(0, connection::OpenOk::default());
+        scene.run(&mut log).unwrap();
+        let channel = scene.connection.channel().send().unwrap();
+        scene.open_channel(1, &mut log).unwrap();
+        scene.wire.heard();
+        let refused = "the broker does not offer publisher confirms; nothing was sent";
+        assert_eq!(channel.confirm_select().send().unwrap_err().to_string(), refused);
+        let confirm = channel.confirm_delivery(|_: &mut Log, _, _| ());
+        confirm.then(|log: &mut Log, _, selected| log.push(selected.unwrap_err().to_string()));
+        assert_eq!(sent(&mut scene, &mut log), []);
+        assert_eq!(log, [refused]);
+        assert!(channel.is_open() && !channel.is_confirming());
+    }
 }
 
 /// M19

@@ -124,9 +124,10 @@ impl<S: 'static> Driver<S> {
             login.credentials.connected();
         }
         let mut state = self.shared.lock();
-        if state.phase == Phase::Opening {
-            state.phase = Phase::Open;
+        if state.phase != Phase::Opening {
+            return; // the program has closed it meanwhile, and is told so by `shutdown`
         }
+        state.phase = Phase::Open;
         drop(state);
         journal::opened(&self.endpoint);
         self.deadlines.open = None;
