@@ -36,7 +36,7 @@ struct Line<S: 'static> {
 }
 
 struct Consumer<S: 'static> {
-    tag: ShortString,
+    tag: Arc<ShortString>,
     channel: Channel<S>,
     no_ack: bool,
     cancelled: bool,
@@ -80,14 +80,14 @@ impl<S: 'static> Lines<S> {
     pub(crate) fn consume(&mut self, channel: Channel<S>, tag: ShortString, no_ack: bool, callbacks: OnMessage<S>) {
         let identity = channel.identity().clone();
         if let Some(line) = self.line(&identity) {
-            line.consumers.push(Consumer { tag, channel, no_ack, cancelled: false, callbacks });
+            line.consumers.push(Consumer { tag: Arc::new(tag), channel, no_ack, cancelled: false, callbacks });
         }
     }
 
     /// The program cancels: from now on what arrives goes back to its queue.
     pub(crate) fn cancel(&mut self, identity: &Identity, tag: &ShortString) {
         for consumer in self.line(identity).into_iter().flat_map(|line| &mut line.consumers) {
-            consumer.cancelled |= consumer.tag == *tag;
+            consumer.cancelled |= *consumer.tag == *tag;
         }
     }
 
@@ -173,6 +173,7 @@ impl<S: 'static> Lines<S> {
                     return consumer.refuse(shared, delivery_tag, incoming.size, state);
                 }
                 let Incoming { properties, body, shared, .. } = *incoming;
+                let Consumer { tag, callbacks, channel, .. } = consumer;
                 let delivery = Delivery {
                     consumer_tag,
                     delivery_tag,
@@ -182,8 +183,8 @@ impl<S: 'static> Lines<S> {
                     properties,
                     body,
                     shared,
+                    consumer: tag,
                 };
-                let Consumer { callbacks, channel, .. } = consumer;
                 lend(|| (callbacks.message)(state, channel, delivery)).map(|()| None)
             }
         }
@@ -218,7 +219,7 @@ impl<S: 'static> Consumer<S> {
                 limit: shared.parameters.max_message_size(),
             })));
         };
-        let oversized = Oversized { delivery_tag, size, consumer_tag: self.tag.clone() };
+        let oversized = Oversized { delivery_tag, size, consumer_tag: (*self.tag).clone() };
         let channel = &self.channel;
         lend(|| callback(state, channel, oversized)).map(|()| None)
     }
