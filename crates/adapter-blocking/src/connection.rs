@@ -82,6 +82,7 @@ impl BlockingConnection {
     }
 
     /// Whether the broker says that it can do this, `basic.nack` for example.
+    #[doc(alias = "server_capabilities")]
     pub fn has_capability(&self, name: &str) -> bool {
         self.engine.connection.has_capability(name)
     }
