@@ -236,6 +236,27 @@ fn consuming_goes_on_until_the_last_consumer_is_cancelled() {
     assert_eq!(cancelled.load(Ordering::Relaxed), 1, "the broker has cancelled it");
 }
 
+#[test]
+fn a_callback_knows_its_consumer_and_its_connection() {
+    let (connection, channel, queue) = open();
+    fill(&channel, &queue, 2);
+    drop(channel.connection());
+    assert!(connection.is_open(), "only the one that opened it ends it");
+    let got = channel.basic_get(&queue).call().unwrap().unwrap();
+    assert_eq!(*got.consumer_tag, "", "no consumer's");
+    channel
+        .basic_consume(&queue)
+        .consumer_tag("mine")
+        .on_message(|channel, message| {
+            assert_eq!(*message.consumer_tag, "mine");
+            channel.basic_cancel(&*message.consumer_tag).call()?;
+            channel.connection().close().call()
+        })
+        .unwrap();
+    channel.start_consuming().unwrap();
+    assert!(matches!(connection.close_reason(), Some(Error::ConnectionClosedByClient { .. })));
+}
+
 /// B13.
 #[test]
 fn a_channel_that_the_broker_closes_says_so_and_the_connection_goes_on() {

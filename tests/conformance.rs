@@ -46,6 +46,7 @@ macro_rules! cases {
             the_broker_closes_a_channel_and_the_connection_goes_on
             each_publish_has_its_outcome
             a_loop_is_stopped_and_started_again_and_posts_wake_it
+            a_close_callback_connects_anew_on_the_same_loop
             a_wrong_login_or_vhost_is_told_as_such
             a_peer_that_is_no_broker_is_told_as_such
             a_node_that_fails_is_noticed
@@ -439,6 +440,26 @@ fn a_loop_is_stopped_and_started_again_and_posts_wake_it<C: Connection<App>>() {
     connection.ioloop().start(&mut app).unwrap();
     other.join().unwrap();
     assert_eq!(app.log, ["true"]);
+}
+
+/// And the loop ends with the last connection, although a timer is left.
+fn a_close_callback_connects_anew_on_the_same_loop<C: Connection<App>>() {
+    let app = run::<C, _>(parameters(), App::default(), App::on_connected);
+    assert_eq!(app.log.iter().filter(|line| *line == "connected").count(), 3, "{:?}", app.log);
+}
+
+impl App {
+    fn on_connected(&mut self, connection: &ConnectionHandle<Self>, opened: Result<()>) -> Result<()> {
+        opened?;
+        self.log.push("connected".into());
+        self.published += 1;
+        connection.add_on_close_callback(|app: &mut Self, connection, _| {
+            if app.published < 3 {
+                connection.ioloop().connect(connection.parameters().clone(), Self::on_connected);
+            }
+        });
+        connection.close().send()
+    }
 }
 
 fn opening_fails<C: Connection<App>>(parameters: ConnectionParameters) -> String {

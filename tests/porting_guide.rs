@@ -66,6 +66,47 @@ fn column_here(guide: &str) -> Vec<&str> {
     cells
 }
 
+/// What the guide calls by pika's names: in the first column of its tables, and in its prose. `DEFAULT_…` and `…_supported`
+/// stand for all names that begin or end so.
+fn pikas(guide: &str) -> BTreeSet<&str> {
+    let prose = guide.split("```").step_by(2).flat_map(str::lines);
+    let told = prose.map(|line| match line.strip_prefix("| ") {
+        Some(row) => row.split(" | ").next().unwrap_or(row),
+        None => line,
+    });
+    let code = told.flat_map(|text| text.split('`').skip(1).step_by(2));
+    code.flat_map(|span| span.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '…')).collect()
+}
+
+#[test]
+fn every_public_name_of_pikas_and_every_argument_is_in_the_guide() {
+    let guide = guide();
+    let told = pikas(&guide);
+    let family = |name: &str| {
+        let is_of = |word: &&str| match (word.strip_suffix('…'), word.strip_prefix('…')) {
+            (Some(start), _) => !start.is_empty() && name.starts_with(start),
+            (_, Some(end)) => name.ends_with(end),
+            _ => false,
+        };
+        told.iter().any(is_of)
+    };
+    let mut missing = vec![];
+    for version in ["0.9.14", "1.4.4"] {
+        let names = fs::read_to_string(root().join(format!("tests/pika_names/pika-{version}.txt"))).unwrap();
+        assert!(names.lines().count() > 250, "{version}");
+        for line in names.lines() {
+            let (name, arguments) = line.split_once(' ').unwrap_or((line, ""));
+            let last = name.rsplit('.').next().unwrap();
+            let untold = [last].into_iter().chain(arguments.split_whitespace());
+            let untold: Vec<_> = untold.filter(|word| !told.contains(word) && !family(word)).collect();
+            if !untold.is_empty() {
+                missing.push(format!("{version}: {name}: {}", untold.join(", ")));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not in the guide:\n{}", missing.join("\n"));
+}
+
 #[test]
 fn every_name_that_the_guide_translates_to_exists() {
     let mut paths = vec![];

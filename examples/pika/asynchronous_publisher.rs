@@ -9,7 +9,7 @@ use pooka::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionHandle, Error, IoLoop, Result, SelectConnection,
     exchange, queue,
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 const EXCHANGE_TYPE: &str = "topic";
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
@@ -20,11 +20,12 @@ struct ExamplePublisher {
     queue: String,
     exchange: String,
     channel: Option<Channel<Self>>,
-    message_number: u32,
-    acked: u32,
-    nacked: u32,
-    last_confirmed: u64,
-    wanted: u32,
+    message_number: u64,
+    /// Published, and not confirmed yet.
+    deliveries: BTreeSet<u64>,
+    acked: usize,
+    nacked: usize,
+    wanted: u64,
     stopping: bool,
 }
 
@@ -86,15 +87,17 @@ impl ExamplePublisher {
     }
 
     fn on_delivery_confirmation(&mut self, channel: &Channel<Self>, confirmation: Confirmation) -> Result<()> {
-        let from = if confirmation.multiple { self.last_confirmed } else { confirmation.delivery_tag - 1 };
-        let count = (confirmation.delivery_tag - from) as u32;
-        self.last_confirmed = self.last_confirmed.max(confirmation.delivery_tag);
-        if confirmation.ack {
+        let Confirmation { delivery_tag, multiple, ack } = confirmation;
+        let before = self.deliveries.len();
+        self.deliveries.retain(|&tag| if multiple { tag > delivery_tag } else { tag != delivery_tag });
+        let count = before - self.deliveries.len();
+        if ack {
             self.acked += count;
         } else {
             self.nacked += count;
         }
-        if self.acked + self.nacked == self.wanted { self.stop(channel) } else { Ok(()) }
+        let done = self.message_number == self.wanted && self.deliveries.is_empty();
+        if done { self.stop(channel) } else { Ok(()) }
     }
 
     fn schedule_next_message(&self, channel: &Channel<Self>) {
@@ -115,6 +118,7 @@ impl ExamplePublisher {
             .header("キー", "値");
         let body = format!("message {} مفتاح قيمة 键 值 キー 値", self.message_number);
         channel.basic_publish(&self.exchange, ROUTING_KEY, &body).properties(&properties).send()?;
+        self.deliveries.insert(self.message_number);
         println!("published message # {}", self.message_number);
         self.schedule_next_message(&channel);
         Ok(())

@@ -3,20 +3,25 @@
 //!     ./run broker -- cargo run --release --example pika_comparing_publishing --features blocking [MESSAGES]
 
 use pooka::{
-    BlockingConnection, Channel, Connection, ConnectionHandle, ConnectionParameters, IoLoop, Result, SelectConnection,
-    queue,
+    BasicProperties, BlockingConnection, Channel, Connection, ConnectionHandle, ConnectionParameters, IoLoop, Result,
+    SelectConnection, queue,
 };
 use std::time::Instant;
 
 const BODY: &str = "Hello World!";
+
+fn properties() -> BasicProperties {
+    BasicProperties::new().content_type("text/plain").delivery_mode(1)
+}
 
 /// One call behind the other.
 fn blocking(parameters: ConnectionParameters, messages: u32) -> Result<u32> {
     let connection = BlockingConnection::open(parameters)?;
     let channel = connection.channel().call()?;
     let queue = channel.queue_declare("").call()?.queue;
+    let properties = properties();
     for _ in 0..messages {
-        channel.basic_publish("", &queue, BODY).send()?;
+        channel.basic_publish("", &queue, BODY).properties(&properties).send()?;
     }
     // Behind everything that was published; a declare would overtake it in the broker.
     let count = channel.queue_purge(&queue).call()?.message_count;
@@ -46,8 +51,9 @@ impl Publisher {
 
     fn on_queue_declared(&mut self, channel: &Channel<Self>, ok: Result<queue::DeclareOk>) -> Result<()> {
         let queue = ok?.queue;
+        let properties = properties();
         for _ in 0..self.messages {
-            channel.basic_publish("", &queue, BODY).send()?;
+            channel.basic_publish("", &queue, BODY).properties(&properties).send()?;
         }
         channel.queue_purge(&queue).then(Self::on_queue_purged);
         Ok(())

@@ -1,6 +1,7 @@
 //! A channel whose calls wait.
 
 use crate::{
+    connection::BlockingConnection,
     consume::BlockingConsume,
     engine::Engine,
     messages::ConsumeMessages,
@@ -12,8 +13,8 @@ use amqp_core::{
 };
 use std::{fmt, sync::Arc};
 
-/// A channel of a [`BlockingConnection`](crate::BlockingConnection): every request is sent by `.call()`, which waits for
-/// its reply, or by `.send()`, which does not. Cloned, it is the same channel; it can be used by any thread.
+/// A channel of a [`BlockingConnection`]: every request is sent by `.call()`, which waits for its reply, or by `.send()`,
+/// which does not. Cloned, it is the same channel; it can be used by any thread.
 #[derive(Clone)]
 pub struct BlockingChannel {
     engine: Arc<Engine>,
@@ -34,6 +35,11 @@ impl BlockingChannel {
     /// The channel's number.
     pub fn channel_number(&self) -> u16 {
         self.channel.channel_number()
+    }
+
+    /// Its connection. Dropping this one ends nothing: the connection ends with the [`BlockingConnection`] that was opened.
+    pub fn connection(&self) -> BlockingConnection {
+        BlockingConnection::of(&self.engine)
     }
 
     /// Whether it can be used.

@@ -15,9 +15,12 @@ use std::{
 /// A connection for threads that wait: pika's `BlockingConnection`. It can be shared by any number of threads.
 ///
 /// Dropped, it says goodbye without waiting for an answer, and its channels cannot be used any more; what was published
-/// without a confirm may then be lost. [`close`](Self::close) it to be sure.
+/// without a confirm may then be lost. [`close`](Self::close) it to be sure. What [`BlockingChannel::connection`] gives can
+/// be dropped at any time.
 pub struct BlockingConnection {
     engine: Arc<Engine>,
+    /// Whether it has opened the connection, which then ends with it.
+    opened: bool,
 }
 
 impl BlockingConnection {
@@ -26,13 +29,18 @@ impl BlockingConnection {
     /// # Errors
     /// Why there is no connection.
     pub fn open(parameters: ConnectionParameters) -> Result<Self> {
-        Ok(Self { engine: Engine::open(parameters, true)? })
+        Ok(Self { engine: Engine::open(parameters, true)?, opened: true })
     }
 
     /// A connection that nobody keeps while no thread waits: what tests compare with.
     #[doc(hidden)]
     pub fn open_without_keeper(parameters: ConnectionParameters) -> Result<Self> {
-        Ok(Self { engine: Engine::open(parameters, false)? })
+        Ok(Self { engine: Engine::open(parameters, false)?, opened: true })
+    }
+
+    /// The connection of a channel, which goes on when this one is dropped.
+    pub(crate) fn of(engine: &Arc<Engine>) -> Self {
+        Self { engine: engine.clone(), opened: false }
     }
 
     /// Opens a channel [§1.5.2.1].
@@ -74,6 +82,7 @@ impl BlockingConnection {
     }
 
     /// Whether the broker says that it can do this, `basic.nack` for example.
+    #[doc(alias = "server_capabilities")]
     pub fn has_capability(&self, name: &str) -> bool {
         self.engine.connection.has_capability(name)
     }
@@ -200,7 +209,9 @@ impl BlockingConnection {
 
 impl Drop for BlockingConnection {
     fn drop(&mut self) {
-        self.abandon();
+        if self.opened {
+            self.abandon();
+        }
     }
 }
 

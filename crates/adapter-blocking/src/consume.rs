@@ -20,6 +20,7 @@ macro_rules! consume_options {
         }
 
         /// Whether messages are settled as soon as they are sent: faster, and what is on its way can be lost.
+        #[doc(alias = "auto_ack")]
         pub fn no_ack(mut self, no_ack: bool) -> Self {
             self.consume = self.consume.no_ack(no_ack);
             self
@@ -73,6 +74,7 @@ impl BlockingConsume {
     ///
     /// # Errors
     /// It could not be started: the reason.
+    #[doc(alias = "on_message_callback")]
     pub fn on_message<R: Outcome>(
         self,
         mut callback: impl FnMut(&BlockingChannel, Message) -> R + Send + 'static,

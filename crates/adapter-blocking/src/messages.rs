@@ -80,6 +80,7 @@ impl Messages {
     }
 
     /// Messages that have arrived and were not yielded yet: pika's `get_waiting_message_count`.
+    #[doc(alias = "get_waiting_message_count")]
     pub fn waiting_message_count(&self) -> usize {
         self.consumer.as_ref().map_or(0, Consumer::len)
     }

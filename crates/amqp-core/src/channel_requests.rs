@@ -160,6 +160,7 @@ macro_rules! channel_requests {
 
         /// Puts the channel into confirm mode (RabbitMQ): from now on each publish has an outcome, which
         /// [`basic_publish`](Self::basic_publish) tells.
+        #[doc(alias = "confirm_delivery")]
         pub fn confirm_select(&self) -> $crate::Request<$crate::spec::confirm::Select, Self> {
             $crate::Request::new(self, $crate::spec::confirm::Select { nowait: false })
         }

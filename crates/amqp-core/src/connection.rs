@@ -127,11 +127,13 @@ impl<S: 'static> LoopHandle<S> {
     }
 
     /// Runs `callback` on the loop, in its next turn: pika's `add_callback_threadsafe`. A loop that sleeps is woken.
+    #[doc(alias = "add_callback_threadsafe")]
     pub fn post<R: Outcome>(&self, callback: impl FnOnce(&mut S) -> R + Send + 'static) {
         self.0.post(Box::new(move |state| callback(state).outcome()));
     }
 
     /// Calls `callback` once, `delay` after the turn in which the loop hears of it.
+    #[doc(alias = "call_later")]
     pub fn add_timeout<R: Outcome>(
         &self,
         delay: Duration,

@@ -96,6 +96,7 @@ impl<S: 'static> Consume<S> {
     }
 
     /// Whether messages are settled as soon as they are sent: faster, and what is on its way can be lost.
+    #[doc(alias = "auto_ack")]
     pub fn no_ack(mut self, no_ack: bool) -> Self {
         self.method.no_ack = no_ack;
         self
@@ -141,6 +142,7 @@ impl<S: 'static> Consume<S> {
     }
 
     /// What is called with each message, in the order in which the broker sent them.
+    #[doc(alias = "on_message_callback")]
     pub fn on_message<R: Outcome>(
         self,
         mut callback: impl FnMut(&mut S, &Channel<S>, Delivery<'_>) -> R + Send + 'static,

@@ -6,7 +6,7 @@ use crate::{
     wire::{ShortStr, ShortString},
 };
 use bytes::Bytes;
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// The broker's number for a delivery, and the channel's life that it belongs to.
 ///
@@ -55,6 +55,8 @@ pub struct Delivery<'a> {
     /// Its body.
     pub body: &'a [u8],
     pub(crate) shared: Option<&'a Bytes>,
+    /// The consumer's tag as its messages share it.
+    pub(crate) consumer: &'a Arc<ShortString>,
 }
 
 impl Delivery<'_> {
@@ -66,6 +68,7 @@ impl Delivery<'_> {
     /// The whole message to keep.
     pub fn to_owned(&self) -> Message {
         Message {
+            consumer_tag: self.consumer.clone(),
             delivery_tag: self.delivery_tag,
             redelivered: self.redelivered,
             exchange: self.exchange.to_owned(),
@@ -80,6 +83,8 @@ impl Delivery<'_> {
 /// A message of the program's own, from basic.get for example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
+    /// The consumer that it was for, whose messages share its tag; empty from basic.get.
+    pub consumer_tag: Arc<ShortString>,
     /// What to acknowledge it by.
     pub delivery_tag: DeliveryTag,
     /// Whether it may have been delivered before.
@@ -140,6 +145,7 @@ impl<'a> Incoming<'a> {
             return None;
         };
         Some(Message {
+            consumer_tag: Arc::default(),
             delivery_tag: DeliveryTag { generation, tag: delivery_tag },
             redelivered,
             exchange: exchange.to_owned(),

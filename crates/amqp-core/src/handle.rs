@@ -110,6 +110,7 @@ impl<S: 'static> ConnectionHandle<S> {
     }
 
     /// What it was opened with; negotiation changes none of it.
+    #[doc(alias = "params")]
     pub fn parameters(&self) -> &ConnectionParameters {
         &self.0.parameters
     }
@@ -125,6 +126,7 @@ impl<S: 'static> ConnectionHandle<S> {
     }
 
     /// Whether the broker says that it can do this, `basic.nack` for example.
+    #[doc(alias = "server_capabilities")]
     pub fn has_capability(&self, name: &str) -> bool {
         self.0.has_capability(name)
     }

@@ -27,7 +27,7 @@ struct Line<S: 'static> {
     handle: WeakChannel<S>,
     consumers: Vec<Consumer<S>>,
     /// The last consumers without acknowledgements that are gone: what still comes for them must not be rejected.
-    silent: VecDeque<ShortString>,
+    silent: VecDeque<Arc<ShortString>>,
     /// Who got the last message: mostly that one gets the next.
     last: usize,
     /// Nothing more is delivered, the broker requeues what it sent; what was asked for or could not be routed still comes.
@@ -38,7 +38,7 @@ struct Line<S: 'static> {
 }
 
 struct Consumer<S: 'static> {
-    tag: ShortString,
+    tag: Arc<ShortString>,
     channel: Channel<S>,
     no_ack: bool,
     cancelled: bool,
@@ -84,8 +84,8 @@ impl<S: 'static> Lines<S> {
     pub(crate) fn consume(&mut self, channel: Channel<S>, tag: ShortString, no_ack: bool, callbacks: OnMessage<S>) {
         let identity = channel.identity().clone();
         if let Some(line) = self.line(&identity) {
-            line.silent.retain(|silent| *silent != tag);
-            line.consumers.push(Consumer { tag, channel, no_ack, cancelled: false, callbacks });
+            line.silent.retain(|silent| **silent != tag);
+            line.consumers.push(Consumer { tag: Arc::new(tag), channel, no_ack, cancelled: false, callbacks });
         }
     }
 
@@ -97,7 +97,7 @@ impl<S: 'static> Lines<S> {
             return line.forget(tag.as_bytes());
         }
         for consumer in &mut line.consumers {
-            consumer.cancelled |= consumer.tag == *tag;
+            consumer.cancelled |= *consumer.tag == *tag;
         }
     }
 
@@ -189,6 +189,7 @@ impl<S: 'static> Lines<S> {
                     return consumer.refuse(shared, delivery_tag, incoming.size, state);
                 }
                 let Incoming { properties, body, shared, .. } = *incoming;
+                let Consumer { tag, callbacks, channel, .. } = consumer;
                 let delivery = Delivery {
                     consumer_tag,
                     delivery_tag,
@@ -198,8 +199,8 @@ impl<S: 'static> Lines<S> {
                     properties,
                     body,
                     shared,
+                    consumer: tag,
                 };
-                let Consumer { callbacks, channel, .. } = consumer;
                 lend(|| (callbacks.message)(state, channel, delivery)).map(|()| None)
             }
         }
@@ -247,7 +248,7 @@ impl<S: 'static> Consumer<S> {
                 limit: shared.parameters.max_message_size(),
             })));
         };
-        let oversized = Oversized { delivery_tag, size, consumer_tag: self.tag.clone() };
+        let oversized = Oversized { delivery_tag, size, consumer_tag: (*self.tag).clone() };
         let channel = &self.channel;
         lend(|| callback(state, channel, oversized)).map(|()| None)
     }

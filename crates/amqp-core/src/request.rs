@@ -429,6 +429,7 @@ options! {
     }
     basic::Get {
         /// Whether the message is settled as soon as it is sent.
+        #[doc(alias = "auto_ack")]
         no_ack: bool,
     }
 }
@@ -443,6 +444,7 @@ impl<H> Request<channel::Close, H> {
 
 impl<H> Request<basic::Qos, H> {
     /// The limit is for the channel as a whole instead of each of its consumers (AMQP's `global`, as RabbitMQ reads it).
+    #[doc(alias = "global_qos")]
     pub fn all_channels(mut self, all: bool) -> Self {
         self.method.global = all;
         self

@@ -384,6 +384,20 @@ fn a_stream_gives_messages_in_order_and_then_the_reason() {
     assert!(matches!(next(&mut consumer), Poll::Ready(Some(Err(e))) if e.reply_code() == Some(404)));
 }
 
+/// N1
+#[test]
+fn the_messages_of_a_stream_share_their_consumers_tag() {
+    let (mut scene, channel) = with_channel();
+    let mut consumer = consuming(&mut scene, &channel);
+    deliver(&mut scene, 1..=2);
+    let [one, two] = [(); 2].map(|()| match next(&mut consumer) {
+        Poll::Ready(Some(Ok(message))) => message.consumer_tag,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(*one, "c");
+    assert!(Arc::ptr_eq(&one, &two));
+}
+
 /// T5: each of them, once, with the broker's reason.
 #[test]
 fn everything_that_is_awaited_ends_with_its_channel() {

@@ -475,6 +475,7 @@ fn a_consumer_is_given_all_that_is_known_of_a_message() {
         let owned = delivery.to_owned();
         assert_eq!((channel.channel_number(), &owned.body[..]), (1, delivery.body));
         assert_eq!(owned.properties.content_type.unwrap(), "text/plain");
+        assert_eq!(*owned.consumer_tag, "c");
         log.push(format!(
             "{} {} {} {} {} {:?}",
             delivery.consumer_tag,
