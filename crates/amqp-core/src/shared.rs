@@ -226,6 +226,13 @@ impl<S: 'static> Shared<S> {
         Ok(())
     }
 
+    /// A request that could not be sent is answered by the loop, as all others are.
+    pub(crate) fn answer_later(&self, then: Continuation<S>, error: Error) {
+        if let Some(job) = then.resolve(Err(error)) {
+            self.bell.post(job);
+        }
+    }
+
     /// A request of the connection itself.
     pub(crate) fn submit_on_connection(
         &self,
