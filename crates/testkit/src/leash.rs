@@ -77,14 +77,15 @@ impl Drop for Leash {
     }
 }
 
-/// Starts the command given as arguments, tells its pid, kills it when the pipe closes, and ends when it has ended.
+/// Starts the command given as arguments, kills it when the pipe closes, tells its pid, and ends when it has ended. The one who
+/// kills is there before a word is said: who says something to an owner that is gone does not live on.
 const SHELL: &str = r#"
 exec 3<&0
 "$@" </dev/null >&2 3<&- &
 server=$!
-echo "$server"
 { read -r _ <&3; kill -KILL "$server"; } >&2 &
 watcher=$!
+echo "$server"
 wait "$server"
 status=$?
 kill "$watcher" 2>/dev/null
@@ -113,6 +114,30 @@ mod tests {
         leash.signal(Signal::STOP).unwrap();
         drop(leash);
         assert!(kill_process(pid, Signal::CONT).is_err());
+    }
+
+    /// The first word of the shell to somebody who is gone ends it.
+    #[test]
+    fn an_owner_that_dies_before_it_is_told_the_pid_leaves_nothing() {
+        let file = env::temp_dir().join(format!("pooka-leash-pid-{}", process::id()));
+        let (nobody, stdout) = io::pipe().unwrap();
+        drop(nobody);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SHELL, "sh", "sh", "-c", r#"echo $$ >"$1"; exec sleep 1000"#, "sh"]).arg(&file);
+        let mut shell = shell.stdin(Stdio::piped()).stdout(stdout).spawn().unwrap();
+        let pid = loop {
+            let pid = fs::read_to_string(&file).ok().and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?));
+            match pid {
+                Some(pid) => break pid,
+                None => thread::yield_now(),
+            }
+        };
+        fs::remove_file(&file).unwrap();
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        while kill_process(pid, Signal::CONT).is_ok() {
+            thread::yield_now();
+        }
     }
 
     #[test]
