@@ -8,6 +8,7 @@ use pooka_testkit::scripted_peer::{Cut, Scene};
 fn consuming() -> (Scene<usize>, usize) {
     let mut seen = 0;
     let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut usize, _, _| ());
+    scene.connection.add_on_close_callback(|_: &mut usize, _, _| ());
     scene.open(&mut seen).unwrap();
     let channel = scene.connection.channel().send().unwrap();
     let count = |seen: &mut usize, _: &_, delivery: amqp_core::Delivery<'_>| *seen += delivery.body.len();

@@ -129,6 +129,18 @@ pub(crate) struct Content<'a> {
     pub(crate) body: Body<'a>,
 }
 
+impl Content<'_> {
+    /// How many frames it is.
+    #[inline]
+    pub(crate) fn frames(&self, frame_max: usize) -> u64 {
+        match self.body.octets().len() {
+            0 => 2,
+            length if length <= frame_max - ENVELOPE => 3,
+            length => 2 + length.div_ceil(frame_max - ENVELOPE) as u64,
+        }
+    }
+}
+
 /// A message's body as its publisher has it; see the `From` conversions.
 #[derive(Clone, Debug)]
 pub enum Body<'a> {

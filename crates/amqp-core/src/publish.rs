@@ -60,8 +60,11 @@ impl<'a, S: 'static> Publish<'a, S> {
     /// Publishes in [confirm mode](Channel::confirm_delivery); `callback` is told what became of the message.
     ///
     /// A mandatory message carries its number in the header `x-pooka-publish`: by that alone a message that comes back
-    /// is known again when many are on their way. An error says that the outcome is unknown, because the channel or the
-    /// connection ended first.
+    /// is known again when many are on their way.
+    ///
+    /// An error is the reason why there is no outcome. [`Invalid`](crate::Error::Invalid) and
+    /// [`OutboundFull`](crate::Error::OutboundFull) say that nothing was sent. That the channel or the connection has ended
+    /// leaves open whether the broker has the message.
     pub fn then<R: Outcome>(
         self,
         callback: impl FnOnce(&mut S, &Channel<S>, Result<PublishOutcome>) -> R + Send + 'static,

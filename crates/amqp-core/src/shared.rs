@@ -416,7 +416,7 @@ impl<S: 'static> State<S> {
         if let Some(confirms) = &mut channel.confirms {
             confirms.published(then.take());
         }
-        self.frames += 3;
+        self.frames += content.frames(frame_max);
         Ok(())
     }
 

@@ -237,7 +237,7 @@ fn over_the_high_water_mark_publishes_wait_for_room() {
     assert!(scene.wire.heard().contains(&Frame::Body(1, b"late".to_vec())));
 }
 
-/// What a dropped future leaves behind: nothing that another call could trip over.
+/// M12: what a dropped future leaves behind is nothing that another call could trip over.
 #[test]
 fn an_unclaimed_message_is_requeued() {
     let (mut scene, channel) = with_channel();

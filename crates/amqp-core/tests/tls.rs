@@ -427,7 +427,7 @@ fn options_that_cannot_be_are_refused_when_parameters_are_built() {
             continue;
         }
         assert!(refused(options().ca_file("/no/such/ca.pem")).contains("/no/such/ca.pem"));
-        assert!(refused(options().ca_pem("rabbit")).starts_with("ca_file: "));
+        assert!(refused(options().ca_pem("rabbit")).starts_with("CA certificate: "));
         let issued = Authority::new().unwrap().client("rabbit").unwrap();
         let (certificate, key) = (issued.certificate.as_str(), issued.key.as_str());
         assert!(refused(options().client_certificate_pem("rabbit", key)).starts_with("client certificate"));

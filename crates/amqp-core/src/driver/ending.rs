@@ -184,7 +184,7 @@ impl<S: 'static> Driver<S> {
         for (number, channel) in over {
             told |= self.channel_over(number, channel.identity.reason(), None);
         }
-        let clean = matches!(error, Error::ConnectionClosedByClient { .. });
+        let clean = matches!(error, Error::ConnectionClosedByClient { .. } | Error::OpenAborted { .. });
         let answer = || if clean { Ok(Answer::Method(connection::CloseOk {}.into())) } else { Err(error.clone()) };
         self.jobs.extend(closers.into_iter().filter_map(|then| then.resolve(answer())).map(|job| (0, job)));
         if opened {

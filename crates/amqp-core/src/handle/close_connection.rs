@@ -9,7 +9,7 @@ use crate::{
     reply::{Continuation, Outcome},
     shared::{Op, Phase},
     slot::Slot,
-    spec::connection,
+    spec::{FRAME_MIN_SIZE, connection},
     wire::ShortString,
 };
 use std::{
@@ -67,24 +67,22 @@ impl<S: 'static> CloseConnection<S> {
     }
 
     fn submit(self, then: Continuation<S>) -> Result<(), (Error, Continuation<S>)> {
+        let (code, text) = (self.code, Arc::from(self.text.to_string()));
+        let close = connection::Close { reply_code: code, reply_text: self.text, class_id: 0, method_id: 0 };
+        let mut last = Outbox::default();
+        if let Err(invalid) = put_method(last.octets(), 0, &close.into(), FRAME_MIN_SIZE as usize) {
+            return Err((invalid.into(), then));
+        }
         let shared = &self.connection.0;
         let mut guard = shared.lock();
         let state = &mut *guard;
-        let text: Arc<str> = self.text.to_string().into();
         match &state.phase {
             Phase::Open => {
-                let close =
-                    connection::Close { reply_code: self.code, reply_text: self.text, class_id: 0, method_id: 0 };
-                let mut last = Outbox::default();
-                if let Err(invalid) = put_method(last.octets(), 0, &close.into(), state.limits.frame_max) {
-                    drop(guard);
-                    return Err((invalid.into(), then));
-                }
-                state.desert(&Error::ConnectionClosedByClient { code: self.code, text: text.clone() });
+                state.desert(&Error::ConnectionClosedByClient { code, text: Arc::clone(&text) });
                 state.outbox.append(last);
             }
             Phase::Opening => {}
-            Phase::Closing { .. } if !matches!(then, Continuation::Nobody) => {
+            Phase::Closing { .. } if then.is_somebody() => {
                 state.closers.push(then);
                 return Ok(());
             }
@@ -94,7 +92,7 @@ impl<S: 'static> CloseConnection<S> {
                 return Err((error, then));
             }
         }
-        state.phase = Phase::Closing { code: self.code, text };
+        state.phase = Phase::Closing { code, text };
         state.closers.push(then);
         state.ops.push(Op::Shutdown);
         state.hurry();

@@ -24,9 +24,9 @@ pub(super) fn configured(material: &Material) -> Result<TlsConnector, String> {
     builder.min_protocol_version(Some(Protocol::Tlsv12));
     for pem in &material.ca {
         builder.disable_built_in_roots(true);
-        let certificates = Certificate::stack_from_pem(pem).map_err(|error| format!("ca_file: {error}"))?;
+        let certificates = Certificate::stack_from_pem(pem).map_err(|error| format!("CA certificate: {error}"))?;
         if certificates.is_empty() {
-            return Err("ca_file: holds no certificate in PEM".into());
+            return Err("CA certificate: holds no certificate in PEM".into());
         }
         for certificate in certificates {
             builder.add_root_certificate(certificate);

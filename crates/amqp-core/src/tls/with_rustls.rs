@@ -50,8 +50,8 @@ fn roots(ca: &[Vec<u8>]) -> Result<RootCertStore, String> {
         return Ok(roots);
     }
     for pem in ca {
-        for certificate in certificates_of(pem).map_err(|problem| format!("ca_file: {problem}"))? {
-            roots.add(certificate).map_err(|error| format!("ca_file: {error}"))?;
+        for certificate in certificates_of(pem).map_err(|problem| format!("CA certificate: {problem}"))? {
+            roots.add(certificate).map_err(|error| format!("CA certificate: {error}"))?;
         }
     }
     Ok(roots)
