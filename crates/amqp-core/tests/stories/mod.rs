@@ -38,6 +38,9 @@ pub(crate) fn secure(backend: amqp_core::TlsBackend) {
 /// What a test's callbacks have seen, in order.
 pub(crate) type Log = Vec<String>;
 
+/// What a peer says.
+pub(crate) type Script = fn(&Scene<Log>);
+
 pub(crate) fn scene(parameters: ConnectionParameters) -> (Scene<Log>, Log) {
     let mut log = Log::new();
     let mut scene = Scene::new(parameters, |log: &mut Log, _, opened| {
