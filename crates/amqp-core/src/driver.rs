@@ -196,7 +196,7 @@ impl<S: 'static> Driver<S> {
                 }
                 Op::Consume { channel, tag, no_ack, callbacks } => self.lines.consume(channel, tag, no_ack, callbacks),
                 Op::Cancel { identity, tag, nowait } => self.lines.cancel(&identity, &tag, nowait),
-                Op::Confirm { channel, callback } => self.lines.confirm(channel, callback),
+                Op::Confirm { identity, callback } => self.lines.confirm(&identity, callback),
                 Op::Closing(identity) => self.lines.closing(&identity),
                 Op::Shutdown => self.shutdown(now),
             }

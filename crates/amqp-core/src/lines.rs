@@ -34,7 +34,7 @@ struct Line<S: 'static> {
     closing: bool,
     /// Nothing at all is heard any more.
     deaf: bool,
-    confirm: Option<(Channel<S>, OnConfirm<S>)>,
+    confirm: Option<OnConfirm<S>>,
 }
 
 struct Consumer<S: 'static> {
@@ -120,20 +120,24 @@ impl<S: 'static> Lines<S> {
         self.forget(number, tag);
     }
 
-    pub(crate) fn confirm(&mut self, channel: Channel<S>, callback: OnConfirm<S>) {
-        let identity = channel.identity().clone();
-        if let Some(line) = self.line(&identity) {
-            line.confirm = Some((channel, callback));
+    pub(crate) fn confirm(&mut self, identity: &Identity, callback: OnConfirm<S>) {
+        if let Some(line) = self.line(identity) {
+            line.confirm = Some(callback);
         }
     }
 
-    pub(crate) fn on_confirm(&mut self, number: u16) -> Option<(&Channel<S>, &mut OnConfirm<S>)> {
+    /// Who is told of confirms, and the channel to lend him: until it is closed, but for one that has panicked.
+    pub(crate) fn on_confirm(
+        &mut self,
+        shared: &Arc<Shared<S>>,
+        number: u16,
+    ) -> Option<(Channel<S>, &mut OnConfirm<S>)> {
         let line = self.0.get_mut(usize::from(number))?.as_mut()?;
-        // It is told until its channel is closed, but for one that has panicked.
         if line.closing && matches!(line.identity.reason(), Error::Panicked { .. }) {
             return None;
         }
-        line.confirm.as_mut().map(|(channel, callback)| (&*channel, callback))
+        let callback = line.confirm.as_mut()?;
+        Some((line.handle.upgrade(shared, &line.identity), callback))
     }
 
     pub(crate) fn closing(&mut self, identity: &Identity) {

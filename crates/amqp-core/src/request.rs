@@ -484,7 +484,7 @@ impl<S: 'static> Confirm<S> {
     fn submit(self, nowait: bool, then: Continuation<S>) -> Result<()> {
         let Self { channel, callback } = self;
         let expect = (!nowait).then_some(Expect(confirm::SelectOk::ID, None));
-        let op = Op::Confirm { channel: channel.clone(), callback };
+        let op = Op::Confirm { identity: channel.identity().clone(), callback };
         send_on(channel.shared(), channel.identity(), &confirm::Select { nowait }.into(), expect, then, Some(op))
     }
 }

@@ -116,7 +116,7 @@ pub(crate) enum Op<S: 'static> {
         nowait: bool,
     },
     Confirm {
-        channel: Channel<S>,
+        identity: Arc<Identity>,
         callback: crate::confirm::OnConfirm<S>,
     },
     Closing(Arc<Identity>),

@@ -34,6 +34,7 @@ stories! {
     a_consumer_tag_in_use_is_refused_before_the_broker_sees_it
     a_message_over_the_limit_is_refused_with_its_tag
     a_channel_without_handles_and_without_anything_going_on_is_closed
+    a_channel_without_handles_is_closed_when_its_publishes_are_confirmed
     events_reach_who_registered_for_them_until_they_are_removed
     dropping_the_loop_calls_nobody_and_later_calls_say_so
 }
@@ -400,6 +401,27 @@ fn a_channel_without_handles_and_without_anything_going_on_is_closed() {
     scene.wire.say(1, channel::CloseOk {});
     scene.run(&mut log).unwrap();
     assert!(log[0].starts_with("channel closed: "), "{log:?}");
+}
+
+/// Its confirms are still told, and the last one closes it.
+fn a_channel_without_handles_is_closed_when_its_publishes_are_confirmed() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel
+        .confirm_delivery(|log: &mut Log, _, confirmation| log.push(confirmation.delivery_tag.to_string()))
+        .send()
+        .unwrap();
+    scene.run(&mut log).unwrap();
+    channel.basic_publish("", "q", "a").send().unwrap();
+    channel.basic_publish("", "q", "b").then(|log: &mut Log, _, outcome| log.push(format!("{outcome:?}")));
+    drop(channel);
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, basic::Ack { delivery_tag: 2, multiple: false });
+    scene.run(&mut log).unwrap();
+    assert!(scene.wire.heard_methods().iter().all(|(_, method)| method.name() != "channel.close"));
+    scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.heard_methods()[0].1.name(), "channel.close");
+    assert_eq!(log, ["2", "Ok(Acked)", "1"]);
 }
 
 /// C10

@@ -72,9 +72,7 @@ impl<S: 'static> Driver<S> {
             }
         }
         self.jobs.extend(job.map(|job| (number, job)));
-        if let Some(identity) = self.lines.orphan(number) {
-            self.shared.close_if_idle(&identity);
-        }
+        self.close_orphan(number);
     }
 
     /// The broker closed the channel. Everything outstanding is answered with its reason, and the number is free once
@@ -169,8 +167,9 @@ impl<S: 'static> Driver<S> {
         self.hook(number, confirmation.id(), || confirmation.method());
         let mut guard = self.shared.lock();
         let confirms = guard.channels.get_mut(&number).and_then(|channel| channel.confirms.as_mut());
-        let (settled, waits) =
-            confirms.map(|confirms| (confirms.confirmed(confirmation), confirms.has_waits())).unwrap_or_default();
+        let (settled, waits, all) = confirms
+            .map(|confirms| (confirms.confirmed(confirmation), confirms.has_waits(), confirms.unconfirmed() == 0))
+            .unwrap_or_default();
         drop(guard);
         for (then, outcome) in settled {
             self.jobs.extend(then.resolve(Ok(Answer::Outcome(outcome))).map(|job| (number, job)));
@@ -178,9 +177,20 @@ impl<S: 'static> Driver<S> {
         if waits {
             self.jobs.extend(self.shared.confirms_waited(number).into_iter().map(|job| (number, job)));
         }
-        match self.lines.on_confirm(number) {
-            Some((channel, callback)) => lend(|| callback(state, channel, confirmation)),
+        let told = match self.lines.on_confirm(&self.shared, number) {
+            Some((channel, callback)) => lend(|| callback(state, &channel, confirmation)),
             None => Ok(()),
+        };
+        if all {
+            self.close_orphan(number);
+        }
+        told
+    }
+
+    /// Closes a channel that nobody has a handle of, if nothing is going on in it any more.
+    fn close_orphan(&self, number: u16) {
+        if let Some(identity) = self.lines.orphan(number) {
+            self.shared.close_if_idle(&identity);
         }
     }
 

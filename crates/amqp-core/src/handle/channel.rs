@@ -4,7 +4,7 @@ use super::ConnectionHandle;
 use crate::{
     callback::{CallbackId, Key, Terms},
     channel::{ChannelState, Identity},
-    confirm::Confirmation,
+    confirm::{Confirmation, Confirms},
     consume::Consume,
     delivery::{DeliveryTag, Returned},
     error::{Error, Result},
@@ -25,8 +25,8 @@ use std::{
 /// A channel. Cloned, it is the same channel.
 ///
 /// A handle that outlives its channel says on every call why the channel was closed; it never reaches the next channel
-/// with the same number. When the last handle is dropped while nothing is consumed and nothing outstanding, the channel
-/// is closed.
+/// with the same number. When the last handle is dropped and nothing is consumed, the channel is closed as soon as the
+/// last reply and the last confirm have come.
 pub struct Channel<S: 'static = ()>(Arc<Inner<S>>);
 
 struct Inner<S: 'static> {
@@ -299,7 +299,10 @@ impl<S: 'static> Shared<S> {
         let state = self.lock();
         let channel = state.channels.get(&identity.number);
         let channel = channel.filter(|channel| channel.identity.serial == identity.serial);
-        let idle = channel.is_some_and(|channel| channel.fifo.is_empty() && channel.consumers.is_empty());
+        let idle = channel.is_some_and(|channel| {
+            let unconfirmed = channel.confirms.as_ref().map_or(0, Confirms::unconfirmed);
+            channel.fifo.is_empty() && channel.consumers.is_empty() && unconfirmed == 0
+        });
         drop(state);
         if idle {
             let close = channel::Close { reply_code: 200, reply_text: "Dropped".into(), class_id: 0, method_id: 0 };
