@@ -117,7 +117,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
         match result {
             Ok(()) => {}
             Err(Raised::Error(error)) => {
-                journal::callback_failed(&error);
+                journal::raised(&error);
                 return Err(error);
             }
             Err(Raised::Panic(payload)) => {

@@ -131,8 +131,8 @@ pub(crate) fn beat_missed(endpoint: &str, silence: Duration) {
 // The program's callbacks.
 
 /// Whoever runs the loop is given the error.
-pub(crate) fn callback_failed(error: &Error) {
-    in_module!(callback, debug, %error, "a callback failed");
+pub(crate) fn raised(error: &Error) {
+    in_module!(callback, debug, %error, "an error comes out of the loop");
 }
 
 /// Its message has been shown by the panic hook.

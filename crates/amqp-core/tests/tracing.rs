@@ -380,7 +380,7 @@ fn failing_callbacks_and_back_pressure_are_told_at_debug() {
     });
     let debug = at(Level::DEBUG, &told).join("\n");
     for line in [
-        "callback: a callback failed error=a callback failed: a reason",
+        "callback: an error comes out of the loop error=a callback failed: a reason",
         "connection: back-pressure: more",
         "connection: back-pressure is",
     ] {
