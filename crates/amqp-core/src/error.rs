@@ -237,7 +237,7 @@ pub enum Error {
         /// The channel's number.
         channel: u16,
     },
-    /// The delivery tag belongs to an earlier connection; nothing was sent.
+    /// The delivery tag belongs to another channel, or to an earlier one or connection; nothing was sent.
     #[error("delivery tag {tag} belongs to an earlier channel or connection; nothing was sent")]
     StaleDeliveryTag {
         /// The broker's number for the delivery.
