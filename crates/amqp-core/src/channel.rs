@@ -65,6 +65,8 @@ pub(crate) struct ChannelState<S> {
     /// `Some` in confirm mode.
     pub(crate) confirms: Option<Confirms<S>>,
     next_tag: u32,
+    /// Somebody was told of its end, although it is not over.
+    pub(crate) told: bool,
 }
 
 /// Requests may be sent behind channel.open without waiting for its reply, so there is no "opening" here.
@@ -96,6 +98,7 @@ impl<S> ChannelState<S> {
             paused: None,
             confirms: None,
             next_tag: 1,
+            told: false,
         }
     }
 

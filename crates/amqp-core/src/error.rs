@@ -9,9 +9,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why something did not happen.
 ///
 /// Every variant can be cloned and compared, so that one reason can be given to everybody who waits for it. `Display` is
-/// one line: what happened, where, and what to do about it where that is known.
+/// one line: what happened, where, and what to do about it where that is known. `{:?}` is the same line, because that is what
+/// a `main` that returns an error prints; `{:#?}` has the variant's name before it.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The broker closed the connection [§1.4.2.10].
     #[error("{endpoint} closed the connection: {reason}")]
@@ -238,7 +239,7 @@ pub enum Error {
         channel: u16,
     },
     /// The delivery tag belongs to another channel, or to an earlier one or connection; nothing was sent.
-    #[error("delivery tag {tag} belongs to an earlier channel or connection; nothing was sent")]
+    #[error("delivery tag {tag} belongs to another channel, or to an earlier connection; nothing was sent")]
     StaleDeliveryTag {
         /// The broker's number for the delivery.
         tag: u64,
@@ -284,6 +285,38 @@ pub enum Error {
     },
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            write!(f, "{}: ", self.variant())?;
+        }
+        write!(f, "{self}")
+    }
+}
+
+/// A method that says which variant it is.
+macro_rules! variants {
+    ($($variant:ident)*) => {
+        impl Error {
+            fn variant(&self) -> &'static str {
+                match self {
+                    $( Self::$variant { .. } => stringify!($variant), )*
+                }
+            }
+        }
+    };
+}
+
+variants! {
+    ConnectionClosedByBroker ConnectionClosedByClient ChannelClosedByBroker ChannelClosedByClient ConsumerCancelled
+    CannotConnect IncompatibleProtocol Tls AuthenticationRefused MechanismNotOffered
+    CredentialsFailed LoginTooLarge AccessRefused OpenAborted StreamLost
+    HeartbeatTimeout BlockedTimeout Protocol Timeout Invalid
+    NoFreeChannels NotOpen OutboundFull MessageTooLarge Unroutable
+    Nacked StaleDeliveryTag Callback Panicked LoopGone
+    Io NoSuchPoller Misuse BadParameter
+}
+
 /// The broker's words when it closes a connection or a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
@@ -298,7 +331,11 @@ pub struct CloseReason {
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // RabbitMQ repeats the method in its text.
-        write!(f, "{} {}", self.code, self.text)
+        write!(f, "{} {}", self.code, self.text)?;
+        if self.code == 406 && self.text.contains("unknown delivery tag") {
+            f.write_str(" (acknowledged twice, or of a consumer without acknowledgements?)")?;
+        }
+        Ok(())
     }
 }
 
@@ -382,7 +419,9 @@ pub enum Invalid {
     #[error("the consumer tag \"{0}\" is in use on this channel")]
     DuplicateConsumerTag(Arc<str>),
     /// A publish can only be answered in confirm mode.
-    #[error("the outcome of a publish is only known in confirm mode: call confirm_delivery first, or use send()")]
+    #[error(
+        "the outcome of a publish is only known in confirm mode: call confirm_select or confirm_delivery first, or use send()"
+    )]
     NotInConfirmMode,
     /// The broker has no publisher confirms, or no basic.nack, and would close the whole connection.
     #[error("the broker does not offer publisher confirms")]

@@ -1,5 +1,7 @@
 //! The properties of a message [§1.8.1]: made by a program, or lying in what the broker sent [§4.2.6.1].
 
+use std::fmt;
+
 use crate::{
     error::{Invalid, Violation},
     table::{Table, Value},
@@ -20,7 +22,7 @@ macro_rules! properties {
         /// let properties = BasicProperties::new().content_type("text/plain").persistent().header("attempt", 1);
         /// assert_eq!(properties.delivery_mode, Some(2));
         /// ```
-        #[derive(Clone, Debug, Default, PartialEq)]
+        #[derive(Clone, Default, PartialEq)]
         pub struct BasicProperties { $(
             $(#[$doc])*
             pub $field: Option<$Type>,
@@ -34,6 +36,17 @@ macro_rules! properties {
                 self
             }
         )* }
+
+        /// Only those that are set.
+        impl fmt::Debug for BasicProperties {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut properties = f.debug_struct("BasicProperties");
+                $(if let Some($field) = &self.$field {
+                    properties.field(stringify!($field), $field);
+                })*
+                properties.finish()
+            }
+        }
 
         impl BasicProperties {
             /// The flags of the properties that are set.
@@ -157,13 +170,20 @@ impl BasicProperties {
 ///
 /// That they can be told apart is known; each is decoded when it is asked for, so that those that nobody asks for cost
 /// nothing. The headers belong to the program that published the message, and may be anything: only they can fail.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Properties<'a> {
     flags: u16,
     /// All octets, flags included.
     octets: &'a [u8],
     /// The octets behind the flags.
     list: &'a [u8],
+}
+
+/// As [`BasicProperties`], without headers that cannot be decoded.
+impl fmt::Debug for Properties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_owned_lossy().fmt(f)
+    }
 }
 
 impl<'a> Properties<'a> {

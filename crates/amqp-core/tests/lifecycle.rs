@@ -218,6 +218,18 @@ fn an_end_that_nobody_is_told_comes_out_of_the_loop() {
         let expected = if told { (Ok(()), vec![reason]) } else { (Err(reason), vec![]) };
         assert_eq!((raised, std::mem::take(&mut log)), expected);
     }
+    // Closed by both: the broker did not like what was published before.
+    for (close, told) in [(nobody, false), (who_registered, true)] {
+        let channel = scene.connection.channel().send().unwrap();
+        scene.open_channel(1, &mut log).unwrap();
+        close(&channel);
+        drop(channel.close().send());
+        drop(channel);
+        scene.wire.say(1, other.clone());
+        scene.wire.say(1, channel::CloseOk {});
+        assert_eq!(scene.run(&mut log).is_ok(), told, "{log:?}");
+        assert_eq!(std::mem::take(&mut log).len(), usize::from(told));
+    }
     let channel = scene.connection.channel().send().unwrap();
     scene.open_channel(1, &mut log).unwrap();
     channel.close().send().unwrap();

@@ -65,9 +65,9 @@ impl<S: 'static> Driver<S> {
         let job = pending.then.resolve(Ok(Answer::Method(method)));
         if let Some(channel) = channel {
             // Our own Close was behind everything else, so nothing but the reply to it is outstanding.
-            let reason = channel.identity.reason();
-            let told = self.channel_over(number, reason.clone(), Some(channel));
-            if matches!(reason, Error::MessageTooLarge { .. }) {
+            let (reason, told) = (channel.identity.reason(), channel.told);
+            let told = self.channel_over(number, reason.clone(), Some(channel)) || told;
+            if matches!(reason, Error::MessageTooLarge { .. } | Error::ChannelClosedByBroker { .. }) {
                 self.ended(told, reason);
             }
         }
@@ -100,7 +100,10 @@ impl<S: 'static> Driver<S> {
             state.channels.insert(number, rest);
             drop(state);
             self.lines.closing(&channel.identity);
-            self.answer_all(number, &mut channel, &error);
+            let told = self.answer_all(number, &mut channel, &error);
+            if let Some(rest) = self.shared.lock().channels.get_mut(&number) {
+                rest.told = told;
+            }
             return;
         }
         channel.identity.close(error.clone());
