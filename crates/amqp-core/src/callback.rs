@@ -677,6 +677,7 @@ mod tests {
 
         assert!(manager.remove(first) && !manager.remove(first));
         assert!(manager.remove_callback(1, Key::Flow, &callback), "whatever the terms");
+        assert_eq!(manager.pending(1, Key::Flow), Some(1));
         assert!(!manager.remove_callback(1, Key::Flow, &callback));
         assert!(!manager.remove_callback(2, Key::Flow, &callback));
         assert_eq!(process(&manager, 1, Key::Flow), (true, vec!["last"]));

@@ -113,6 +113,16 @@ mod tests {
         assert!(out == octets);
     }
 
+    /// D-1
+    #[test]
+    fn more_than_there_is_cannot_be_taken() {
+        let mut inbox = Inbox::default();
+        read(&mut inbox, b"ab");
+        assert_eq!(inbox.take(3), b"ab");
+        read(&mut inbox, b"c");
+        assert_eq!(inbox.unread(), b"c", "nothing of what comes next is lost");
+    }
+
     #[test]
     fn it_grows_when_reads_fill_it_and_is_given_back() {
         let mut inbox = Inbox::default();

@@ -189,6 +189,23 @@ mod tests {
         }
     }
 
+    /// D-1, faults 42.
+    #[test]
+    fn what_is_appended_keeps_its_bodies_in_their_places() {
+        let (mut outbox, mut waiting, mut wire) = (Outbox::default(), Outbox::default(), vec![]);
+        outbox.push(b"first,");
+        outbox.refer(Bytes::from_static(b" a body"));
+        waiting.push(b", then ");
+        waiting.refer(Bytes::from_static(b"another"));
+        waiting.push(b".");
+        outbox.append(waiting);
+        assert_eq!(outbox.len(), 28);
+        while !outbox.is_empty() {
+            write(&mut outbox, 3, &mut wire);
+        }
+        assert_eq!(wire, b"first, a body, then another.");
+    }
+
     #[test]
     fn an_empty_outbox_keeps_nothing() {
         let mut outbox = Outbox::default();

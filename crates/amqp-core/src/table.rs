@@ -520,6 +520,14 @@ mod tests {
         assert_eq!(decoded(&octets), Ok(Table::new().with("a", -2i16).with("b", -1i64)));
     }
 
+    /// D-6: RabbitMQ takes every octet but 0 for it.
+    #[test]
+    fn true_is_any_octet_but_zero() {
+        for (octet, value) in [(0, false), (1, true), (2, true), (0xff, true)] {
+            assert_eq!(decoded(&[0, 0, 0, 4, 1, b'a', b't', octet]), Ok(Table::new().with("a", value)));
+        }
+    }
+
     /// D-8: the octets are kept as they are, trailing zeros included.
     #[test]
     fn a_decimal_is_a_scale_and_a_signed_number() {
@@ -629,6 +637,7 @@ mod tests {
     #[test]
     fn a_timestamp_out_of_range_poisons_nothing() {
         assert_eq!(Value::Timestamp(0).as_time(), Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(Value::Timestamp(1 << 33).as_time(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 33)));
         assert_eq!(Value::Timestamp(u64::MAX).as_time(), None);
         let table = Table::new().with("t", Value::Timestamp(u64::MAX));
         assert_eq!(decoded(&encoded(&table)), Ok(table));

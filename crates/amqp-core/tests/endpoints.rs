@@ -122,6 +122,22 @@ fn a_broker_that_hangs_up_has_refused_the_login_or_the_vhost() {
     }
 }
 
+/// PR27: the last of several failures does not stand for all of them.
+#[test]
+fn a_login_that_fails_last_does_not_hide_what_failed_before() {
+    let (mut scene, mut log) = scene(ConnectionParameters::builder().endpoint("a", 1).endpoint("b", 2));
+    scene.wire.close_port(1);
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.wire.tried(), ["a:1", "b:2"]);
+    scene.wire.say(0, start());
+    scene.wire.hang_up();
+    assert!(scene.turn(&mut log).unwrap());
+    let Some(Error::CannotConnect { endpoint, attempts }) = scene.connection.close_reason() else { panic!("{log:?}") };
+    assert_eq!((&*endpoint, attempts.len()), ("a:1, b:2", 2));
+    assert_eq!((&*attempts[0].address, attempts[0].cause.kind), ("127.0.0.1:1", io::ErrorKind::ConnectionRefused));
+    assert!(matches!(attempts[1].error.as_deref(), Some(Error::AuthenticationRefused { .. })), "{attempts:?}");
+}
+
 /// P7, P8: who closes while nothing is tried is told at once.
 #[test]
 fn a_close_during_the_pause_ends_it() {

@@ -58,12 +58,12 @@ fn publishes_wait_in_their_order_until_the_broker_wants_them() {
     publish(&channel, &["before"]);
     flow(&mut scene, &mut log, false);
     publish(&channel, &["a", "b"]);
-    channel.basic_publish("", "q", vec![1; 10_000]).send().unwrap();
+    channel.basic_publish("", "q", vec![1; 20_000]).send().unwrap();
     publish(&channel, &["c"]);
     assert_eq!(sent(&mut scene, &mut log), ["before", "flow-ok false"]);
     flow(&mut scene, &mut log, true);
     publish(&channel, &["after"]);
-    let resumed = ["flow-ok true", "warned", "a", "b", "10000 octets", "c", "told", "after"];
+    let resumed = ["flow-ok true", "warned", "a", "b", "20000 octets", "c", "told", "after"];
     assert_eq!(sent(&mut scene, &mut log), resumed);
     assert_eq!(log, ["flow false", "flow true"]);
 }

@@ -660,10 +660,15 @@ fn a_timer_or_a_post_that_adds_another_has_it_in_the_next_turn() {
         inner.add_timeout(Duration::ZERO, |log: &mut Log| log.push("its timer".into()));
     });
     ioloop.post(|log: &mut Log| log.push("beside it".into()));
+    let inner = ioloop.clone();
+    ioloop.add_timeout(Duration::ZERO, move |log: &mut Log| {
+        log.push("timer".into());
+        inner.post(|log: &mut Log| log.push("the timer's post".into()));
+        inner.add_timeout(Duration::ZERO, |log: &mut Log| log.push("the timer's timer".into()));
+    });
     scene.run(&mut log).unwrap();
-    scene.advance(Duration::from_millis(1), &mut log).unwrap();
-    assert_eq!(log[..2], ["post", "beside it"]);
-    assert_eq!(log.len(), 4, "{log:?}");
+    assert_eq!(log[..3], ["post", "beside it", "timer"]);
+    assert_eq!(log[3..], ["its post", "the timer's post", "its timer", "the timer's timer"]);
 }
 
 /// D11, D16: as pika's documentation writes them, and puka's.

@@ -126,6 +126,11 @@ fn content_out_of_turn_ends_the_connection() {
             s.wire.frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0]);
             s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
         }),
+        ("a header instead of a body", Some(505), |s| {
+            s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
+            s.wire.frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0]);
+            s.wire.frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }),
         ("a body instead of a header", Some(505), |s| {
             s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
             s.wire.frame(3, 1, b"x");
