@@ -31,6 +31,9 @@ impl<S: 'static> ConnectionHandle<S> {
 
     /// Closes the connection [§1.4.2.10]: everything that was called before goes out first, channels end with it.
     ///
+    /// What the broker has against a publish that was called just before is not heard any more: a confirm tells, or the reply
+    /// to a request behind it.
+    ///
     /// Answered within `close_timeout`. Closing what is closed already is answered with the reason it was closed for.
     pub fn close(&self) -> CloseConnection<S> {
         CloseConnection::new(self.clone())
