@@ -86,7 +86,7 @@ pub(crate) struct Consumer {
     pub(crate) cancelled: bool,
 }
 
-impl<S> ChannelState<S> {
+impl<S: 'static> ChannelState<S> {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
         Self {
             identity,
@@ -121,6 +121,13 @@ impl<S> ChannelState<S> {
         })?;
         self.fifo.get(at).filter(|pending| pending.expect.accepts(reply))?;
         self.fifo.remove(at)
+    }
+
+    /// Whether somebody waits for an answer or an outcome, and so is told if there will be none.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let held = self.held.iter().filter_map(|(_, pending)| pending.as_ref());
+        self.fifo.iter().chain(held).any(|pending| pending.then.is_somebody())
+            || self.confirms.as_ref().is_some_and(Confirms::is_awaited)
     }
 
     /// Whether this consumer's consume-ok is still to come.

@@ -431,11 +431,9 @@ impl<S: 'static> State<S> {
 
     /// Whether somebody waits for what only reading can bring.
     pub(crate) fn is_awaited(&self) -> bool {
-        let asked = |fifo: &VecDeque<Pending<S>>| fifo.iter().any(|pending| pending.then.is_somebody());
-        let confirms = |channel: &ChannelState<S>| channel.confirms.as_ref().is_some_and(Confirms::is_awaited);
         self.phase != Phase::Open
-            || asked(&self.fifo)
-            || self.channels.values().any(|channel| asked(&channel.fifo) || confirms(channel))
+            || self.fifo.iter().any(|pending| pending.then.is_somebody())
+            || self.channels.values().any(ChannelState::is_awaited)
     }
 
     /// Octets that wait to be written.

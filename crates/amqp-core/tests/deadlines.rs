@@ -154,12 +154,18 @@ fn a_broker_that_never_pauses_cannot_put_off_a_deadline() {
     assert!(log_of_close[0].contains("connection.close took longer than 10 s"), "{log_of_close:?}");
 }
 
-/// Faults 23: whoever waits is told, and the channel stays in step when the reply comes late.
-fn a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed() {
+/// A channel whose requests have 32 seconds; nothing else of its connection has a deadline.
+fn requesting() -> (Scene<Log>, Log, Channel<Log>) {
     let builder = ConnectionParameters::builder().rpc_timeout(Some(Duration::from_secs(32))).heartbeat(Some(0));
     let (mut scene, mut log) = scene(builder.build().unwrap());
     let channel = scene.connection.channel().send().unwrap();
     scene.open_channel(1, &mut log).unwrap();
+    (scene, log, channel)
+}
+
+/// Faults 23: whoever waits is told, and the channel stays in step when the reply comes late.
+fn a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed() {
+    let (mut scene, mut log, channel) = requesting();
     channel.queue_declare("slow").then(|log: &mut Log, _, declared| {
         assert!(matches!(declared, Err(Error::Timeout { stage: Stage::Reply, .. })), "{declared:?}");
         log.push("timeout".into());
@@ -179,10 +185,7 @@ fn a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed() {
 
 /// Faults 23, PR12: a wait is bounded wherever it was begun.
 fn a_request_made_by_a_post_has_its_deadline_too() {
-    let builder = ConnectionParameters::builder().rpc_timeout(Some(Duration::from_secs(32))).heartbeat(Some(0));
-    let (mut scene, mut log) = scene(builder.build().unwrap());
-    let channel = scene.connection.channel().send().unwrap();
-    scene.open_channel(1, &mut log).unwrap();
+    let (mut scene, mut log, channel) = requesting();
     // Nothing else wakes the loop.
     for _ in 0..2 {
         scene.advance(Duration::from_secs(40), &mut log).unwrap();
@@ -203,10 +206,7 @@ fn a_request_made_by_a_post_has_its_deadline_too() {
 
 /// A connection whose socket takes nothing more, and whose loop knows it.
 fn stuck() -> (Scene<Log>, Log, Channel<Log>) {
-    let builder = ConnectionParameters::builder().rpc_timeout(Some(Duration::from_secs(32))).heartbeat(Some(0));
-    let (mut scene, mut log) = scene(builder.build().unwrap());
-    let channel = scene.connection.channel().send().unwrap();
-    scene.open_channel(1, &mut log).unwrap();
+    let (mut scene, mut log, channel) = requesting();
     for _ in 0..2 {
         scene.advance(Duration::from_secs(40), &mut log).unwrap();
     }

@@ -96,14 +96,12 @@ impl<S: 'static> Driver<S> {
             let mut rest = ChannelState::new(channel.identity.clone());
             rest.phase = Phase::Closing;
             rest.fifo.push_back(close);
+            rest.told = channel.is_awaited();
             channel.identity.end(error.clone());
             state.channels.insert(number, rest);
             drop(state);
             self.lines.closing(&channel.identity);
-            let told = self.answer_all(number, &mut channel, &error);
-            if let Some(rest) = self.shared.lock().channels.get_mut(&number) {
-                rest.told = told;
-            }
+            self.answer_all(number, &mut channel, &error);
             return;
         }
         channel.identity.close(error.clone());
@@ -197,22 +195,22 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    /// Whether somebody had asked for something.
-    pub(super) fn answer_all(&mut self, number: u16, channel: &mut ChannelState<S>, error: &Error) -> bool {
+    pub(super) fn answer_all(&mut self, number: u16, channel: &mut ChannelState<S>, error: &Error) {
         let fifo = mem::take(&mut channel.fifo);
         let confirms = channel.confirms.as_mut().into_iter().flat_map(|confirms| confirms.drain().collect::<Vec<_>>());
         let held = mem::take(&mut channel.held).into_iter().filter_map(|(_, pending)| pending);
         let all = fifo.into_iter().chain(held).map(|pending| pending.then).chain(confirms);
-        let all: Vec<_> = all.filter(Continuation::is_somebody).collect();
-        let told = !all.is_empty();
-        self.jobs.extend(all.into_iter().filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
-        told
+        self.jobs.extend(all.filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
     }
 
     /// The channel's number is free: its close callbacks are called, everything else about it is dropped. Says whether
     /// somebody was told.
     pub(super) fn channel_over(&mut self, number: u16, error: Error, state: Option<ChannelState<S>>) -> bool {
-        let asked = state.is_some_and(|mut state| self.answer_all(number, &mut state, &error));
+        let asked = state.is_some_and(|mut state| {
+            let asked = state.is_awaited();
+            self.answer_all(number, &mut state, &error);
+            asked
+        });
         journal::channel_closed(&self.endpoint, number, &error);
         let told = self.tell_channel(number, Key::Close, Event::Close(error));
         self.shared.callbacks.cleanup(number);

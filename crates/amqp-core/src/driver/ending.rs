@@ -172,7 +172,8 @@ impl<S: 'static> Driver<S> {
         let mut told = closers.iter().chain(fifo.iter().map(|pending| &pending.then)).any(Continuation::is_somebody);
         let mut over = vec![];
         for (number, mut channel) in channels {
-            told |= self.answer_all(number, &mut channel, &error);
+            told |= channel.is_awaited();
+            self.answer_all(number, &mut channel, &error);
             over.push((number, channel));
         }
         self.jobs.extend(fifo.into_iter().filter_map(|p| p.then.resolve(Err(error.clone()))).map(|job| (0, job)));
