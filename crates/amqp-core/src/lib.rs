@@ -3,91 +3,79 @@
 //! Adapters own sockets and wait; everything else is here. Programs use the `pooka` crate, which re-exports this one.
 #![forbid(unsafe_code)]
 
-mod awaited;
-mod bell;
-pub mod callback;
-mod channel;
-mod channel_requests;
-mod confirm;
-mod connection;
-mod consume;
-mod consumer;
-mod content;
-pub mod credentials;
-mod delivery;
-mod dial;
-mod driver;
-mod endpoints;
-pub mod error;
-mod event;
-mod flow;
-pub mod frame;
-mod handle;
-mod handshake;
-pub mod heartbeat;
-mod hold;
-pub mod hub;
-mod inbox;
-mod journal;
-mod lines;
-mod literal;
-pub mod outbox;
-pub mod parameters;
-pub mod properties;
-mod protocol;
-mod publish;
-mod pump;
-mod reply;
-mod request;
-mod room;
-pub mod secret;
-mod shared;
-mod slot;
-pub mod spec;
-mod stream;
 mod sync;
-pub mod table;
-pub mod task;
-mod tcp_options;
-pub mod timer;
+
+/// What the program holds: handles, requests, consumers.
+mod api;
+/// What a program decides before it connects.
+mod config;
+/// What the loop alone owns of a connection.
+mod driver;
+/// What went wrong, and by whose fault.
+pub mod error;
+/// Many connections, one loop: the adapter's side.
+pub mod hub;
+/// One peer: octets in, events out; the handshake and heartbeats.
+mod protocol;
+/// What is behind the mutex: what handles and the loop share of a connection.
+mod session;
+/// Plaintext to ciphertext and back.
 #[cfg_attr(not(any(feature = "rustls", feature = "native-tls")), expect(dead_code, reason = "nobody calls the filter"))]
 mod tls;
-pub mod uri;
-mod uri_options;
-mod wait_for_confirms;
+/// Events for `tracing`.
+mod trace;
+/// Octets to values and back.
 pub mod wire;
 
-pub use awaited::Awaited;
-pub use callback::{CallbackId, CallbackManager};
-pub use confirm::{Confirmation, PublishOutcome};
-pub use connection::{Connection, IoLoop, LoopHandle};
-pub use consume::{Consume, ConsumeWith, Oversized};
-pub use consumer::Consumer;
-pub use credentials::{AmqplainCredentials, Credentials, ExternalCredentials, PlainCredentials};
-pub use delivery::{Delivery, DeliveryTag, Message, Returned};
-pub use endpoints::{ConnectionOrder, Endpoint};
-pub use error::{Error, Result};
-pub use event::{Event, EventCallback, Source};
-pub use frame::Body;
-pub use handle::{Channel, CloseConnection, ConnectionHandle, OpenChannel};
+pub use api::{
+    awaited::Awaited,
+    channel::Channel,
+    close_connection::CloseConnection,
+    connection::ConnectionHandle,
+    consume::{Consume, ConsumeWith, Oversized},
+    event::{Event, EventCallback, Source},
+    open_channel::OpenChannel,
+    publish::{Publish, Publishing},
+    request::{Ask, Confirm, Handle, Lends, Reply, Request, Waits},
+    stream::Consumer,
+    wait_for_confirms::WaitForConfirms,
+    writable::Writable,
+};
 #[doc(hidden)]
-pub use hold::Hold;
-pub use parameters::{ConnectionParameters, ParametersBuilder};
-pub use properties::{BasicProperties, Properties};
-pub use publish::{Publish, Publishing};
-pub use reply::Outcome;
-pub use request::{Ask, Confirm, Handle, Lends, Reply, Request, Waits};
-#[doc(hidden)]
-pub use request::{Expected, Then};
-pub use room::Writable;
-pub use secret::Secret;
-pub use spec::{MethodId, basic, exchange, queue, tx};
-pub use table::{Table, Value};
-pub use tcp_options::TcpOptions;
-pub use timer::TimeoutId;
-pub use tls::{TlsBackend, TlsOptions, TlsProblem};
-pub use wait_for_confirms::WaitForConfirms;
-pub use wire::{ShortStr, ShortString};
+pub use api::{
+    hold::Hold,
+    request::{Expected, Then},
+};
+pub use config::{
+    credentials::{self, AmqplainCredentials, Credentials, ExternalCredentials, PlainCredentials},
+    endpoint::{ConnectionOrder, Endpoint},
+    parameters::{self, ConnectionParameters, ParametersBuilder},
+    tcp_options::TcpOptions,
+    uri,
+};
+pub use error::{Error, Result, tls::TlsProblem};
+pub use hub::{
+    adapter::{Connection, IoLoop, LoopHandle},
+    task,
+};
+pub use protocol::heartbeat;
+pub use session::{
+    callbacks::{self as callback, CallbackId, CallbackManager},
+    confirm::{Confirmation, PublishOutcome},
+    reply::Outcome,
+    timer::{self, TimeoutId},
+};
+pub use tls::{TlsBackend, TlsOptions};
+pub use wire::{
+    codec::{ShortStr, ShortString},
+    frame::{self, Body},
+    message::{Delivery, DeliveryTag, Message, Returned},
+    outbox,
+    properties::{self, BasicProperties, Properties},
+    secret::{self, Secret},
+    spec::{self, MethodId, basic, exchange, queue, tx},
+    table::{self, Table, Value},
+};
 
 /// For [`TlsOptions::native_tls_connector`].
 #[cfg(feature = "native-tls")]

@@ -1,16 +1,20 @@
 //! What arrives on channels, but for content.
 
-use super::Driver;
+use crate::driver::Driver;
 use crate::{
-    callback::Key,
-    channel::{ChannelState, Phase},
-    confirm::Confirmation,
+    api::event::Event,
     error::{CloseReason, Error, Violation},
-    event::Event,
-    frame::put_method,
-    journal,
-    reply::{Answer, Continuation, Expect, Raised, lend},
-    spec::{Arguments, Method, basic, channel},
+    session::{
+        callbacks::Key,
+        channel::{ChannelState, Phase},
+        confirm::Confirmation,
+        reply::{Answer, Continuation, Expect, Raised, lend},
+    },
+    trace::events,
+    wire::{
+        frame::put_method,
+        spec::{Arguments, Method, basic, channel},
+    },
 };
 use std::{mem, time::Instant};
 
@@ -55,7 +59,7 @@ impl<S: 'static> Driver<S> {
         };
         drop(state);
         if opened {
-            journal::channel_opened(&self.endpoint, number);
+            events::channel_opened(&self.endpoint, number);
         }
         let refused = refused.into_iter().filter_map(|(error, then)| then.resolve(Err(error)));
         self.jobs.extend(refused.map(|job| (number, job)));
@@ -155,7 +159,7 @@ impl<S: 'static> Driver<S> {
         }
         self.lines.ended_by_broker(number, cancel.consumer_tag.as_bytes());
         if known {
-            journal::consumer_cancelled(&self.endpoint, number, &cancel.consumer_tag);
+            events::consumer_cancelled(&self.endpoint, number, &cancel.consumer_tag);
             let event = Event::Cancel(cancel.consumer_tag);
             self.tell_channel(number, Key::Cancel, event);
         }
@@ -211,7 +215,7 @@ impl<S: 'static> Driver<S> {
             self.answer_all(number, &mut state, &error);
             asked
         });
-        journal::channel_closed(&self.endpoint, number, &error);
+        events::channel_closed(&self.endpoint, number, &error);
         let told = self.tell_channel(number, Key::Close, Event::Close(error));
         self.shared.callbacks.cleanup(number);
         self.protocol.close(number);

@@ -1,14 +1,15 @@
 //! What a connection does when time has passed.
 
-use super::{Driver, End};
+use crate::driver::{Driver, End};
 use crate::{
     error::{Error, Stage},
-    frame::HEARTBEAT,
-    handshake::Handshake,
-    heartbeat::{Beat, Heartbeat},
-    journal,
-    reply::Continuation,
-    shared::Pending,
+    protocol::{
+        handshake::Handshake,
+        heartbeat::{Beat, Heartbeat},
+    },
+    session::{Pending, reply::Continuation},
+    trace::events,
+    wire::frame::HEARTBEAT,
 };
 use std::{
     collections::VecDeque,
@@ -139,7 +140,7 @@ impl<S: 'static> Driver<S> {
         let beat = self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.handle_timeout(now));
         let missed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.missed(now));
         if let (Some(Beat::Send), Some(silence)) = (beat, missed) {
-            journal::beat_missed(&self.endpoint, silence);
+            events::beat_missed(&self.endpoint, silence);
         }
         match beat {
             Some(Beat::GiveUp { silence }) => {
@@ -147,7 +148,7 @@ impl<S: 'static> Driver<S> {
                 self.lost(Error::HeartbeatTimeout { endpoint, silence });
             }
             Some(Beat::Send) if self.writing.is_empty() => {
-                journal::beat(&self.endpoint);
+                events::beat(&self.endpoint);
                 let mut state = self.shared.lock();
                 state.outbox.octets().extend_from_slice(&HEARTBEAT);
                 drop(state);
@@ -178,7 +179,7 @@ impl<S: 'static> Driver<S> {
             let name = expected.name().unwrap_or("a reply");
             let what = format!("{name} from {} on channel {number}", self.endpoint()).into();
             let error = Error::Timeout { stage: Stage::Reply, what, after };
-            journal::timed_out(&self.endpoint, number, &error);
+            events::timed_out(&self.endpoint, number, &error);
             self.jobs.extend(then.resolve(Err(error)).map(|job| (number, job)));
         }
     }

@@ -1,19 +1,18 @@
 //! How a connection ends, by whomever: everything outstanding is answered, in order.
 
-use super::Driver;
+use crate::driver::Driver;
 use crate::{
-    callback::Key,
-    channel::{ChannelState, Phase as ChannelPhase},
-    error::{CloseReason, Error, IoError, Violation},
-    event::Event,
-    handle::ConnectionHandle,
-    handshake::Handshake,
-    journal,
-    reply::{Answer, Continuation},
-    room::wake_all,
-    shared::{Op, Phase},
-    spec::connection,
-    tls::TlsProblem,
+    api::{connection::ConnectionHandle, event::Event, writable::wake_all},
+    error::{CloseReason, Error, IoError, Violation, tls::TlsProblem},
+    protocol::handshake::Handshake,
+    session::{
+        Op, Phase,
+        callbacks::Key,
+        channel::{ChannelState, Phase as ChannelPhase},
+        reply::{Answer, Continuation},
+    },
+    trace::events,
+    wire::spec::connection,
 };
 use std::{
     io, mem,
@@ -152,7 +151,7 @@ impl<S: 'static> Driver<S> {
         let waiting = mem::take(&mut state.waiting_for_room);
         drop(state);
         wake_all(waiting);
-        journal::closed(&self.endpoint, &error);
+        events::closed(&self.endpoint, &error);
         if self.end == End::No {
             self.end = End::Gone;
         }

@@ -1,22 +1,23 @@
 //! From the first octet to the open connection, or to the reason why there is none with this endpoint.
 
-use super::{Driver, End, deadlines::Deadlines};
+use crate::driver::{Driver, End, deadlines::Deadlines};
 use crate::{
-    callback::Key,
-    error::{CloseReason, Error, Invalid, Result, Stage},
-    event::Event,
-    frame::{ENVELOPE, put_method},
-    handle::ConnectionHandle,
-    handshake::{Handshake, Limits, Refusal},
-    heartbeat::Heartbeat,
-    inbox::Inbox,
-    journal,
-    outbox::Outbox,
-    protocol::{Protocol, Stranger},
-    shared::Phase,
-    spec::{Method, PROTOCOL_HEADER, connection},
-    table::Table,
-    tls::TlsProblem,
+    api::{connection::ConnectionHandle, event::Event},
+    error::{CloseReason, Error, Invalid, Result, Stage, tls::TlsProblem},
+    protocol::{
+        Protocol, Stranger,
+        handshake::{Handshake, Limits, Refusal},
+        heartbeat::Heartbeat,
+    },
+    session::{Phase, callbacks::Key},
+    trace::events,
+    wire::{
+        frame::{ENVELOPE, put_method},
+        inbox::Inbox,
+        outbox::Outbox,
+        spec::{Method, PROTOCOL_HEADER, connection},
+        table::Table,
+    },
 };
 use bytes::Bytes;
 use std::{mem, sync::Arc, time::Instant};
@@ -62,7 +63,7 @@ impl<S: 'static> Driver<S> {
     /// The handshake of TLS is over, or there is none.
     pub(crate) fn secured(&mut self) {
         if self.stage == Stage::Tls && self.shared.parameters.secure().is_some() {
-            journal::secured(&self.endpoint);
+            events::secured(&self.endpoint);
         }
         self.stage = Stage::Connect;
     }
@@ -96,12 +97,12 @@ impl<S: 'static> Driver<S> {
 
     fn greeted(&mut self, properties: Table) {
         let mechanism = self.login.as_ref().map_or("", |login| login.credentials.mechanism());
-        journal::greeted(&self.endpoint, &properties, mechanism);
+        events::greeted(&self.endpoint, &properties, mechanism);
         self.server_properties = Some(properties);
     }
 
     fn tuned(&mut self, limits: Limits, now: Instant) {
-        journal::tuned(&self.endpoint, limits);
+        events::tuned(&self.endpoint, limits);
         self.protocol.tuned(limits.frame_max);
         self.heartbeat = Heartbeat::new(limits.heartbeat, now);
         self.shared.lock().limits = limits;
@@ -129,7 +130,7 @@ impl<S: 'static> Driver<S> {
         }
         state.phase = Phase::Open;
         drop(state);
-        journal::opened(&self.endpoint);
+        events::opened(&self.endpoint);
         self.deadlines.open = None;
         let handle = ConnectionHandle(self.shared.clone());
         if let Some(on_open) = self.on_open.take() {

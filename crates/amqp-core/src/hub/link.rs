@@ -1,18 +1,18 @@
 //! One connection of a loop, with its socket: from its name to its end.
 
-use super::{Interest, Network, Token};
+use crate::hub::{Interest, Network, Token};
 use crate::{
-    bell::Bell,
-    connection::OnOpen,
-    dial::Dial,
+    config::endpoint::{Endpoint, Next, Tries},
     driver::Driver,
-    endpoints::{Endpoint, Next, Tries},
     error::{Attempt, IoError, Result},
-    journal,
-    pump::{Filled, fill, flush},
-    reply::Raised,
-    shared::Shared,
-    stream::Stream,
+    hub::{
+        adapter::OnOpen,
+        dial::Dial,
+        pump::{Filled, fill, flush},
+        stream::Stream,
+    },
+    session::{Shared, bell::Bell, reply::Raised},
+    trace::events,
 };
 use slab::Slab;
 use std::{io, net::SocketAddr, sync::Arc, time::Instant};
@@ -95,12 +95,12 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }
         let dial = match addresses {
             Ok(addresses) => {
-                journal::resolved(&self.driver.endpoint, addresses.len());
+                events::resolved(&self.driver.endpoint, addresses.len());
                 Dial::new(addresses, now)
             }
             Err(error) => {
                 let endpoint = self.driver.endpoint();
-                journal::attempt_failed(&endpoint, &endpoint, &error);
+                events::attempt_failed(&endpoint, &endpoint, &error);
                 let (address, cause) = (endpoint.clone(), IoError::from(error));
                 self.tries.network_failed([Attempt { endpoint, address, cause, error: None }]);
                 Dial::default()
@@ -214,7 +214,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         let (bell, id, trial) = (bell.clone(), self.driver.shared.number, self.trial);
         let then = move |addresses| bell.ring(|news| news.resolved.push_back((id, trial, addresses)));
         self.driver.begin(endpoint.to_string().into(), now);
-        journal::connecting(&self.driver.endpoint);
+        events::connecting(&self.driver.endpoint);
         self.stage = Stage::Resolving;
         network.resolve(&endpoint.host, endpoint.port, Box::new(then));
         self.endpoint = endpoint;
@@ -253,7 +253,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         match self.tries.next(parameters) {
             Next::Try(endpoint) => self.try_endpoint(endpoint, network, bell, now),
             Next::Pause => {
-                journal::all_failed(&self.driver.endpoint, self.tries.rounds(), parameters.retry_delay());
+                events::all_failed(&self.driver.endpoint, self.tries.rounds(), parameters.retry_delay());
                 self.stage = Stage::Waiting { until: now.checked_add(parameters.retry_delay()) };
                 self.driver.pause();
             }
@@ -302,11 +302,11 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
             };
             tokens.try_remove(attempt.token.0);
             network.forget(attempt.socket, attempt.token);
-            journal::attempt_failed(&self.driver.endpoint, attempt.address, &failed);
+            events::attempt_failed(&self.driver.endpoint, attempt.address, &failed);
             dial.failed(attempt.address, failed, now);
         }
         if let Some(Trying { socket, token, address, .. }) = connected {
-            journal::connected(&self.driver.endpoint, address);
+            events::connected(&self.driver.endpoint, address);
             for other in std::mem::take(sockets).into_iter().chain(trying) {
                 tokens.try_remove(other.token.0);
                 network.forget(other.socket, other.token);
@@ -329,7 +329,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }
         while let Some(address) = dial.next(now) {
             let token = Token(tokens.insert(id));
-            journal::attempt(&self.driver.endpoint, address);
+            events::attempt(&self.driver.endpoint, address);
             let error = match network.connect(address, token) {
                 Ok(socket) => match network.tune(&socket, self.driver.shared.parameters.tcp_options()) {
                     Ok(()) => {
@@ -344,7 +344,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
                 Err(error) => error,
             };
             tokens.try_remove(token.0);
-            journal::attempt_failed(&self.driver.endpoint, address, &error);
+            events::attempt_failed(&self.driver.endpoint, address, &error);
             dial.failed(address, error, now);
         }
         if dial.is_exhausted() {

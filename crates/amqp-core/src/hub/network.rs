@@ -1,6 +1,6 @@
 //! What an adapter provides.
 
-use crate::tcp_options::TcpOptions;
+use crate::config::tcp_options::TcpOptions;
 use std::{io, net::SocketAddr};
 
 /// What an adapter gives its hub: sockets, and a way to wait for them.

@@ -1,6 +1,6 @@
 //! Octets between a TLS back end and the socket.
 
-use crate::inbox::Inbox;
+use crate::wire::inbox::Inbox;
 use std::io::{self, ErrorKind, Read, Write};
 
 /// Both directions. It never ends: a stream that does is the [session](super::Session)'s to judge, since back ends take an

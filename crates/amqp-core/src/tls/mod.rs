@@ -6,7 +6,6 @@
 
 mod ciphertext;
 mod options;
-mod problem;
 mod session;
 #[cfg(feature = "native-tls")]
 mod with_native_tls;
@@ -15,7 +14,6 @@ mod with_rustls;
 
 pub(crate) use options::Tls;
 pub use options::{TlsBackend, TlsOptions};
-pub use problem::TlsProblem;
 pub(crate) use session::Session;
 
 /// Whether this build has TLS at all.

@@ -1,12 +1,15 @@
 //! What a program says about TLS.
 
-use super::{
-    NOT_BUILT_IN, TlsProblem,
-    session::{Connector, Session},
+use crate::{
+    error::tls::TlsProblem,
+    tls::{
+        NOT_BUILT_IN,
+        session::{Connector, Session},
+    },
 };
 use crate::{
     error::{Error, Result},
-    secret::Secret,
+    wire::secret::Secret,
 };
 use std::{
     fmt, fs,

@@ -1,6 +1,6 @@
 //! The filter: plaintext on the driver's side, ciphertext on the socket's.
 
-use super::{ciphertext::Ciphertext, problem::TlsProblem};
+use crate::{error::tls::TlsProblem, tls::ciphertext::Ciphertext};
 use std::{
     fmt,
     io::{self, ErrorKind, IoSlice, Read, Write},

@@ -1,10 +1,12 @@
 //! The back end native-tls: OpenSSL, Security Framework or SChannel, over a pipe in memory.
 
-use super::{
-    ciphertext::Ciphertext,
-    options::{Identity, Material},
-    problem::TlsProblem,
-    session::{BATCH, Connector, Engine, Plain},
+use crate::{
+    error::tls::TlsProblem,
+    tls::{
+        ciphertext::Ciphertext,
+        options::{Identity, Material},
+        session::{BATCH, Connector, Engine, Plain},
+    },
 };
 use native_tls::{Certificate, HandshakeError, MidHandshakeTlsStream, Protocol, TlsConnector, TlsStream};
 use std::{

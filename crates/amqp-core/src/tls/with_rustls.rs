@@ -1,10 +1,12 @@
 //! The back end rustls, with ring.
 
-use super::{
-    ciphertext::Ciphertext,
-    options::{Identity, Material},
-    problem::TlsProblem,
-    session::{Connector, Engine, Plain},
+use crate::{
+    error::tls::TlsProblem,
+    tls::{
+        ciphertext::Ciphertext,
+        options::{Identity, Material},
+        session::{Connector, Engine, Plain},
+    },
 };
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, RootCertStore,

@@ -1,0 +1,221 @@
+//! What a program holds of a connection.
+
+use crate::api::{close_connection::CloseConnection, open_channel::OpenChannel};
+use crate::{
+    api::{
+        event::{Event, EventCallback, Source},
+        request::Request,
+    },
+    config::parameters::ConnectionParameters,
+    error::{Error, Result},
+    hub::adapter::LoopHandle,
+    session::{
+        Phase, Shared,
+        callbacks::{CallbackId, Key, Terms},
+        reply::Outcome,
+    },
+    wire::{codec::ShortString, secret::Secret, spec::connection, table::Table},
+};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+/// A connection. Cloned, it is the same connection.
+pub struct ConnectionHandle<S: 'static = ()>(pub(crate) Arc<Shared<S>>);
+
+impl<S: 'static> ConnectionHandle<S> {
+    /// Opens a channel [§1.5.2.1]; it can be used at once, what is called on it goes out behind channel.open.
+    pub fn channel(&self) -> OpenChannel<S> {
+        OpenChannel::new(self.clone())
+    }
+
+    /// Closes the connection [§1.4.2.10]: everything that was called before goes out first, channels end with it.
+    ///
+    /// What the broker has against a publish that was called just before is not heard any more: a confirm tells, or the reply
+    /// to a request behind it.
+    ///
+    /// Answered within `close_timeout`. Closing what is closed already is answered with the reason it was closed for.
+    pub fn close(&self) -> CloseConnection<S> {
+        CloseConnection::new(self.clone())
+    }
+
+    /// Replaces the secret of the credentials before it expires (RabbitMQ; OAuth 2 for example).
+    pub fn update_secret(
+        &self,
+        new_secret: impl Into<Secret>,
+        reason: impl Into<ShortString>,
+    ) -> Request<connection::UpdateSecret, Self> {
+        Request::new(self, connection::UpdateSecret { new_secret: new_secret.into(), reason: reason.into() })
+    }
+
+    /// Whether channels can be opened.
+    pub fn is_open(&self) -> bool {
+        self.0.lock().phase == Phase::Open
+    }
+
+    /// Whether this program has asked for the end and waits for the answer.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.0.lock().phase, Phase::Closing { .. })
+    }
+
+    /// Whether it is over, or was never opened.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.0.lock().phase, Phase::Closed(_))
+    }
+
+    /// Why it is closed; `None` before.
+    pub fn close_reason(&self) -> Option<Error> {
+        match &self.0.lock().phase {
+            Phase::Closed(error) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// What it was opened with; negotiation changes none of it.
+    #[doc(alias = "params")]
+    pub fn parameters(&self) -> &ConnectionParameters {
+        &self.0.parameters
+    }
+
+    /// `host:port` of the broker: of several endpoints the one that is connected to, or that is tried.
+    pub fn endpoint(&self) -> Arc<str> {
+        self.0.lock().endpoint.clone()
+    }
+
+    /// What the broker says it is; `None` before the connection is open.
+    pub fn server_properties(&self) -> Option<&Table> {
+        self.0.server_properties.get()
+    }
+
+    /// Whether the broker says that it can do this, `basic.nack` for example.
+    #[doc(alias = "server_capabilities")]
+    pub fn has_capability(&self, name: &str) -> bool {
+        self.0.has_capability(name)
+    }
+
+    /// Channels that may be open at once, as negotiated.
+    pub fn channel_max(&self) -> u16 {
+        self.0.lock().limits.channel_max
+    }
+
+    /// Octets in a frame, as negotiated.
+    pub fn frame_max(&self) -> usize {
+        self.0.lock().limits.frame_max
+    }
+
+    /// Seconds between heartbeats, as negotiated; 0 is off.
+    pub fn heartbeat(&self) -> u16 {
+        self.0.lock().limits.heartbeat
+    }
+
+    /// Octets that wait to be written.
+    pub fn outbound_len(&self) -> usize {
+        self.0.lock().held()
+    }
+
+    /// The loop that serves this connection.
+    pub fn ioloop(&self) -> LoopHandle<S> {
+        LoopHandle(self.0.bell.clone())
+    }
+
+    /// Called when the connection is open, beside the callback that it was opened with.
+    pub fn add_on_open_callback<R: Outcome>(
+        &self,
+        callback: impl Fn(&mut S, &Self) -> R + Send + Sync + 'static,
+    ) -> CallbackId {
+        self.on(Key::Open, move |state, connection, _| callback(state, connection).outcome())
+    }
+
+    /// Called when the connection cannot be opened.
+    pub fn add_on_open_error_callback<R: Outcome>(
+        &self,
+        callback: impl Fn(&mut S, &Self, &Error) -> R + Send + Sync + 'static,
+    ) -> CallbackId {
+        self.on(Key::OpenError, move |state, connection, event| match event {
+            Event::OpenError(error) => callback(state, connection, error).outcome(),
+            _ => Ok(()),
+        })
+    }
+
+    /// Called when the connection is closed, by whomever, after its channels' callbacks.
+    pub fn add_on_close_callback<R: Outcome>(
+        &self,
+        callback: impl Fn(&mut S, &Self, &Error) -> R + Send + Sync + 'static,
+    ) -> CallbackId {
+        self.on(Key::Close, move |state, connection, event| match event {
+            Event::Close(error) => callback(state, connection, error).outcome(),
+            _ => Ok(()),
+        })
+    }
+
+    /// Called when the broker stops accepting publishes, with its words.
+    pub fn add_on_connection_blocked_callback<R: Outcome>(
+        &self,
+        callback: impl Fn(&mut S, &Self, &ShortString) -> R + Send + Sync + 'static,
+    ) -> CallbackId {
+        self.on(Key::Blocked, move |state, connection, event| match event {
+            Event::Blocked(reason) => callback(state, connection, reason).outcome(),
+            _ => Ok(()),
+        })
+    }
+
+    /// Called when the broker accepts publishes again.
+    pub fn add_on_connection_unblocked_callback<R: Outcome>(
+        &self,
+        callback: impl Fn(&mut S, &Self) -> R + Send + Sync + 'static,
+    ) -> CallbackId {
+        self.on(Key::Unblocked, move |state, connection, _| callback(state, connection).outcome())
+    }
+
+    /// Called when more octets wait to be written than `outbound_high_water`, with their number, and with 0 when they
+    /// are written again.
+    pub fn add_backpressure_callback<R: Outcome>(
+        &self,
+        callback: impl Fn(&mut S, &Self, usize) -> R + Send + Sync + 'static,
+    ) -> CallbackId {
+        let callback: Arc<EventCallback<S>> = Arc::new(move |state, source, event| match (source, event) {
+            (Source::Connection(connection), Event::Backpressure(octets)) => {
+                callback(state, connection, *octets).outcome()
+            }
+            (Source::Connection(connection), Event::Drained) => callback(state, connection, 0).outcome(),
+            _ => Ok(()),
+        });
+        self.0.callbacks.add(0, Key::Backpressure, callback, Terms::persistent())
+    }
+
+    /// With [`backpressure_detection`](ConnectionParameters::backpressure_detection) the callbacks are called too when more
+    /// octets wait to be written than so many average frames have: 10, if nothing else is said.
+    pub fn set_backpressure_multiplier(&self, value: u32) {
+        self.0.backpressure_multiplier.store(value, Ordering::Relaxed);
+    }
+
+    /// Takes back what an `add_…` method has registered; false if it is not there any more.
+    pub fn remove_callback(&self, id: CallbackId) -> bool {
+        self.0.callbacks.remove(id)
+    }
+
+    fn on(
+        &self,
+        key: Key,
+        callback: impl Fn(&mut S, &Self, &Event) -> Result<()> + Send + Sync + 'static,
+    ) -> CallbackId {
+        let callback = Arc::new(move |state: &mut S, source: &Source<S>, event: &Event| match source {
+            Source::Connection(connection) => callback(state, connection, event),
+            Source::Channel(_) => Ok(()),
+        });
+        self.0.callbacks.add(0, key, callback, Terms::persistent())
+    }
+}
+
+impl<S: 'static> Clone for ConnectionHandle<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: 'static> fmt::Debug for ConnectionHandle<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnectionHandle({})", self.endpoint())
+    }
+}

@@ -1,0 +1,302 @@
+//! basic.consume, to be sent.
+
+use crate::{
+    api::{awaited::Awaited, channel::Channel},
+    error::{Error, Invalid, Result},
+    session::{
+        Op, Refused, Shared, State,
+        channel::{Consumer as Registered, Identity},
+        reply::{Answer, Continuation, Expect, Outcome},
+        slot::Slot,
+    },
+    wire::{
+        codec::ShortString,
+        message::{Delivery, DeliveryTag},
+        spec::{Arguments, Method, basic},
+        table::Table,
+    },
+};
+use std::{future::IntoFuture, sync::atomic::Ordering};
+
+/// A consumer's callbacks.
+pub(crate) struct OnMessage<S: 'static> {
+    pub(crate) message: OnDelivery<S>,
+    pub(crate) oversized: Option<OnOversized<S>>,
+    /// A stream's, which ends when the broker ends its consumer.
+    pub(crate) ended: Option<OnEnded>,
+}
+
+pub(crate) type OnEnded = Box<dyn FnOnce(&ShortString) + Send>;
+
+type OnDelivery<S> = Box<dyn FnMut(&mut S, &Channel<S>, Delivery<'_>) -> Result<()> + Send>;
+pub(crate) type OnOversized<S> = Box<dyn FnMut(&mut S, &Channel<S>, Oversized) -> Result<()> + Send>;
+
+/// A message that was larger than `max_message_size`; its body was not kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Oversized {
+    /// What to reject it by: without requeue, or it comes again.
+    pub delivery_tag: DeliveryTag,
+    /// Octets in its body.
+    pub size: u64,
+    /// The consumer that it was for.
+    pub consumer_tag: ShortString,
+}
+
+/// A consumer to be started: with a callback ([`on_message`](Self::on_message)), or as a [stream](crate::Consumer) by `.await`.
+#[must_use = "nothing is sent before on_message(…) or .await"]
+#[derive(Debug)]
+pub struct Consume<S: 'static> {
+    pub(crate) channel: Channel<S>,
+    pub(crate) method: basic::Consume,
+    pub(crate) prefetch: Prefetch,
+    pub(crate) capacity: Option<usize>,
+}
+
+/// How many messages may be on their way to a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefetch {
+    /// As many as basic.qos said.
+    Channel,
+    /// As many as basic.qos said, or so many if it said nothing.
+    ChannelOr(u16),
+    /// So many, whatever basic.qos said.
+    Own(u16),
+}
+
+impl Prefetch {
+    /// The consumer's limit, where its channel has another.
+    fn other_than(self, channel: u16) -> Option<u16> {
+        match self {
+            Self::Channel => None,
+            Self::ChannelOr(default) => (channel == 0).then_some(default),
+            Self::Own(own) => (own != channel).then_some(own),
+        }
+    }
+}
+
+/// A consumer to be started: [`then`](Self::then) waits for the broker's answer, [`send`](Self::send) does not.
+#[must_use = "nothing is sent before then(), .await or send()"]
+#[expect(missing_debug_implementations, reason = "closures")]
+pub struct ConsumeWith<S: 'static> {
+    pub(crate) consume: Consume<S>,
+    pub(crate) callbacks: OnMessage<S>,
+}
+
+impl<S: 'static> Consume<S> {
+    pub(crate) fn new(channel: &Channel<S>, queue: ShortString) -> Self {
+        Self {
+            channel: channel.clone(),
+            method: basic::Consume { queue, ..Default::default() },
+            prefetch: Prefetch::Channel,
+            capacity: None,
+        }
+    }
+
+    /// Its tag; otherwise one is made up.
+    pub fn consumer_tag(mut self, tag: impl Into<ShortString>) -> Self {
+        self.method.consumer_tag = tag.into();
+        self
+    }
+
+    /// Whether messages are settled as soon as they are sent: faster, and what is on its way can be lost.
+    #[doc(alias = "auto_ack")]
+    pub fn no_ack(mut self, no_ack: bool) -> Self {
+        self.method.no_ack = no_ack;
+        self
+    }
+
+    /// What [`no_ack`](Self::no_ack) said.
+    #[doc(hidden)]
+    pub fn is_no_ack(&self) -> bool {
+        self.method.no_ack
+    }
+
+    /// Whether messages of this connection's own are left out. RabbitMQ ignores it.
+    pub fn no_local(mut self, no_local: bool) -> Self {
+        self.method.no_local = no_local;
+        self
+    }
+
+    /// Whether nobody else may consume from the queue.
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.method.exclusive = exclusive;
+        self
+    }
+
+    /// `x-priority` and so on.
+    pub fn arguments(mut self, arguments: Table) -> Self {
+        self.method.arguments = arguments;
+        self
+    }
+
+    /// How many unacknowledged messages this consumer may have, whatever [`basic_qos`](Channel::basic_qos) said; 0 is no
+    /// limit.
+    pub fn prefetch(mut self, prefetch: u16) -> Self {
+        self.prefetch = Prefetch::Own(prefetch);
+        self
+    }
+
+    /// How many messages may wait in a stream: while there are more, the connection is read only if somebody waits for a
+    /// reply or for the outcome of a publish. Needed where the broker does not know a limit, because of
+    /// [`no_ack`](Self::no_ack) or a prefetch of 0.
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = Some(messages);
+        self
+    }
+
+    /// What is called with each message, in the order in which the broker sent them.
+    #[doc(alias = "on_message_callback")]
+    pub fn on_message<R: Outcome>(
+        self,
+        mut callback: impl FnMut(&mut S, &Channel<S>, Delivery<'_>) -> R + Send + 'static,
+    ) -> ConsumeWith<S> {
+        let message = Box::new(move |state: &mut S, channel: &Channel<S>, delivery: Delivery<'_>| {
+            callback(state, channel, delivery).outcome()
+        });
+        ConsumeWith { consume: self, callbacks: OnMessage { message, oversized: None, ended: None } }
+    }
+}
+
+impl<S: 'static> ConsumeWith<S> {
+    /// What is called instead for a message larger than `max_message_size`. Without it such a message closes the channel,
+    /// because nobody could settle it.
+    pub fn on_oversized<R: Outcome>(
+        mut self,
+        mut callback: impl FnMut(&mut S, &Channel<S>, Oversized) -> R + Send + 'static,
+    ) -> Self {
+        self.callbacks.oversized =
+            Some(Box::new(move |state, channel, oversized| callback(state, channel, oversized).outcome()));
+        self
+    }
+
+    /// Starts the consumer and returns its tag; `callback` is told when the broker has agreed. Messages may come before.
+    pub fn then<R: Outcome>(
+        self,
+        callback: impl FnOnce(&mut S, &Channel<S>, Result<basic::ConsumeOk>) -> R + Send + 'static,
+    ) -> ShortString {
+        let lent = self.consume.channel.clone();
+        let then = Continuation::Callback(Box::new(move |state: &mut S, answer: Result<Answer>| {
+            callback(state, &lent, answer.and_then(consume_ok)).outcome()
+        }));
+        self.submit(false, then).0
+    }
+
+    /// Starts the consumer and returns its tag.
+    ///
+    /// # Errors
+    /// It could not be sent: the tag is in use or too long, or the reason why the channel is closed.
+    pub fn send(self) -> Result<ShortString> {
+        let (tag, result) = self.submit(true, Continuation::Nobody);
+        result.map(|()| tag)
+    }
+
+    pub(crate) fn submit(self, nowait: bool, then: Continuation<S>) -> (ShortString, Result<()>) {
+        let Self { consume: Consume { channel, mut method, prefetch, .. }, callbacks } = self;
+        method.nowait = nowait;
+        let shared = channel.shared();
+        match shared.consume(&channel, &mut method, prefetch, then, callbacks) {
+            Ok(()) => (method.consumer_tag, Ok(())),
+            Err(refused) => {
+                shared.answer_later(refused.then, refused.error.clone());
+                (method.consumer_tag, Err(refused.error))
+            }
+        }
+    }
+}
+
+impl<S: 'static> IntoFuture for ConsumeWith<S> {
+    type Output = Result<basic::ConsumeOk>;
+    type IntoFuture = Awaited<basic::ConsumeOk>;
+
+    /// Sends basic.consume. If nobody takes the answer, the consumer is cancelled again.
+    fn into_future(self) -> Awaited<basic::ConsumeOk> {
+        let slot = Slot::new();
+        let channel = self.consume.channel.clone();
+        let (tag, _) = self.submit(false, Continuation::Slot(slot.clone()));
+        Awaited::new(slot, consume_ok).or_else(move |_| drop(channel.basic_cancel(tag).send()))
+    }
+}
+
+/// The answer to basic.consume.
+fn consume_ok(answer: Answer) -> Result<basic::ConsumeOk> {
+    match answer {
+        Answer::Method(Method::Basic(basic::Method::ConsumeOk(ok))) => Ok(ok),
+        _ => Ok(basic::ConsumeOk::default()),
+    }
+}
+
+impl<S: 'static> Shared<S> {
+    /// Tag, frames and registration in one step: a consumer is known before its basic.consume is on the wire.
+    fn consume(
+        &self,
+        channel: &Channel<S>,
+        method: &mut basic::Consume,
+        prefetch: Prefetch,
+        then: Continuation<S>,
+        callbacks: OnMessage<S>,
+    ) -> Result<(), Box<Refused<S>>> {
+        let identity = channel.identity();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Err((error, then)) = state.consume(identity, method, prefetch, then) {
+            drop(guard);
+            return Err(Box::new(Refused { error, then, op: None }));
+        }
+        let (tag, no_ack) = (method.consumer_tag.clone(), method.no_ack);
+        state.ops.push(Op::Consume { channel: channel.clone(), tag, no_ack, callbacks });
+        self.news.store(true, Ordering::Release);
+        self.unlock(guard);
+        Ok(())
+    }
+}
+
+impl<S: 'static> State<S> {
+    fn consume(
+        &mut self,
+        identity: &Identity,
+        method: &mut basic::Consume,
+        prefetch: Prefetch,
+        then: Continuation<S>,
+    ) -> Result<(), (Error, Continuation<S>)> {
+        let before = match self.claim_tag(identity, method) {
+            Ok(before) => before,
+            Err(error) => return Err((error, then)),
+        };
+        // basic.qos is for the consumers that are made after it, so the channel's own limit is set again.
+        let own = prefetch.other_than(before);
+        if let Some(own) = own {
+            self.qos(identity, own);
+        }
+        let expect = (!method.nowait).then_some(Expect(basic::ConsumeOk::ID, None));
+        let result = self.request(identity, &method.clone().into(), expect, then);
+        if own.is_some() {
+            self.qos(identity, before);
+        }
+        if result.is_err() {
+            if let Some(state) = self.channels.get_mut(&identity.number) {
+                state.forget(method.consumer_tag.as_bytes());
+            }
+        }
+        result
+    }
+
+    fn qos(&mut self, identity: &Identity, prefetch_count: u16) {
+        let qos = basic::Qos { prefetch_count, ..Default::default() };
+        let sent = self.request(identity, &qos.into(), Some(Expect(basic::QosOk::ID, None)), Continuation::Nobody);
+        debug_assert!(sent.is_ok(), "the channel is usable, and a number always fits");
+    }
+
+    /// Registers the consumer's tag, made up if there is none; gives the limit that the channel's consumers have.
+    fn claim_tag(&mut self, identity: &Identity, method: &mut basic::Consume) -> Result<u16> {
+        let channel = self.usable(identity)?;
+        if method.consumer_tag.is_empty() {
+            method.consumer_tag = channel.new_tag();
+        } else if channel.has_tag(&method.consumer_tag) {
+            let tag = method.consumer_tag.to_string().into();
+            return Err(Error::Invalid(Invalid::DuplicateConsumerTag(tag)));
+        }
+        let tag = method.consumer_tag.clone();
+        channel.consumers.push(Registered { tag, cancelled: false });
+        Ok(channel.prefetch)
+    }
+}

@@ -1,0 +1,39 @@
+//! Reading less: while somebody holds a connection, nothing is read from it that nobody waits for.
+
+use crate::{api::connection::ConnectionHandle, session::Shared};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+/// While it lives, its connection is read only as long as somebody waits for an answer. Given back where no lock is held.
+pub struct Hold<S: 'static = ()>(Arc<Shared<S>>);
+
+impl<S: 'static> Hold<S> {
+    pub(crate) fn new(shared: &Arc<Shared<S>>) -> Self {
+        shared.holds.fetch_add(1, Ordering::AcqRel);
+        Self(shared.clone())
+    }
+}
+
+impl<S: 'static> ConnectionHandle<S> {
+    /// Holds the connection, because what arrives has nowhere to go: for adapters that keep messages for their program.
+    #[doc(hidden)]
+    pub fn hold(&self) -> Hold<S> {
+        Hold::new(&self.0)
+    }
+}
+
+impl<S: 'static> Drop for Hold<S> {
+    fn drop(&mut self) {
+        if self.0.holds.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.bell.ready(self.0.number);
+        }
+    }
+}
+
+impl<S: 'static> fmt::Debug for Hold<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hold")
+    }
+}

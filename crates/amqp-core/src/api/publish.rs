@@ -1,0 +1,150 @@
+//! basic.publish, to be sent.
+
+use crate::{
+    api::{awaited::Awaited, channel::Channel, writable::Writable},
+    error::Result,
+    session::{
+        confirm::{PUBLISH_HEADER, PublishOutcome, outcome},
+        reply::{Answer, Continuation, Outcome},
+        slot::Slot,
+    },
+    wire::{
+        frame::{Body, Content},
+        properties::BasicProperties,
+    },
+};
+use std::{
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll},
+};
+
+/// A message that has not been sent yet. It borrows everything and allocates nothing.
+#[must_use = "nothing is sent before then(), .await or send()"]
+#[derive(Debug)]
+pub struct Publish<'a, S: 'static> {
+    channel: &'a Channel<S>,
+    content: Content<'a>,
+}
+
+impl<'a, S: 'static> Publish<'a, S> {
+    #[inline]
+    pub(crate) fn new(channel: &'a Channel<S>, exchange: &'a [u8], routing_key: &'a [u8], body: Body<'a>) -> Self {
+        Self { channel, content: Content { exchange, routing_key, mandatory: false, properties: None, body } }
+    }
+
+    /// The message's properties; none otherwise.
+    #[inline]
+    pub fn properties(mut self, properties: &'a BasicProperties) -> Self {
+        self.content.properties = Some(properties);
+        self
+    }
+
+    /// Whether the message comes back if no queue is bound for it.
+    #[inline]
+    pub fn mandatory(mut self, mandatory: bool) -> Self {
+        self.content.mandatory = mandatory;
+        self
+    }
+
+    /// Publishes.
+    ///
+    /// # Errors
+    /// The reason why the channel is closed, names or properties that are too long, or a full outbound buffer. Nothing
+    /// was sent, and the channel is unharmed.
+    #[inline]
+    pub fn send(self) -> Result<()> {
+        let channel = self.channel;
+        channel.shared().publish(channel.identity(), &self.content, None).map_err(|refused| refused.error)
+    }
+
+    /// Publishes in [confirm mode](Channel::confirm_delivery); `callback` is told what became of the message.
+    ///
+    /// A mandatory message carries its number in the header `x-pooka-publish`: by that alone a message that comes back
+    /// is known again when many are on their way.
+    ///
+    /// An error is the reason why there is no outcome. [`Invalid`](crate::Error::Invalid) and
+    /// [`OutboundFull`](crate::Error::OutboundFull) say that nothing was sent. That the channel or the connection has ended
+    /// leaves open whether the broker has the message.
+    pub fn then<R: Outcome>(
+        self,
+        callback: impl FnOnce(&mut S, &Channel<S>, Result<PublishOutcome>) -> R + Send + 'static,
+    ) {
+        let lent = self.channel.clone();
+        self.confirmed(Continuation::Callback(Box::new(move |state: &mut S, answer: Result<Answer>| {
+            callback(state, &lent, answer.and_then(outcome)).outcome()
+        })));
+    }
+
+    /// Publishes; `then` is told the outcome, or why there is none.
+    fn confirmed(self, then: Continuation<S>) {
+        let Self { channel, content } = self;
+        // Of a message that cannot come back no number is needed.
+        let mark = if content.mandatory { next_mark() } else { 0 };
+        let tagged = content.mandatory.then(|| tagged(content.properties, mark));
+        let properties = tagged.as_ref().or(content.properties);
+        let content = Content { properties, ..content };
+        if let Err(refused) = channel.shared().publish(channel.identity(), &content, Some((then, mark))) {
+            channel.shared().answer_later(refused.then, refused.error);
+        }
+    }
+}
+
+/// Awaits what became of the message, in [confirm mode](Channel::confirm_select). While more than `outbound_high_water`
+/// octets wait to be written it waits for room first.
+impl<'a, S: 'static> IntoFuture for Publish<'a, S> {
+    type Output = Result<PublishOutcome>;
+    type IntoFuture = Publishing<'a, S>;
+
+    fn into_future(self) -> Publishing<'a, S> {
+        let room = self.channel.connection().writable();
+        Publishing(Progress::Waiting(room, Some(self)))
+    }
+}
+
+/// A publish that is awaited. Dropped before it was sent, nothing is sent; dropped later, its outcome is not told.
+#[must_use = "nothing is sent before .await"]
+#[derive(Debug)]
+pub struct Publishing<'a, S: 'static = ()>(Progress<'a, S>);
+
+#[derive(Debug)]
+enum Progress<'a, S: 'static> {
+    Waiting(Writable<S>, Option<Publish<'a, S>>),
+    Sent(Awaited<PublishOutcome>),
+}
+
+impl<S: 'static> Future for Publishing<'_, S> {
+    type Output = Result<PublishOutcome>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut self.0 {
+                Progress::Sent(outcome) => return Pin::new(outcome).poll(context),
+                Progress::Waiting(room, publish) => {
+                    // A connection that is over is told by the publish itself, in the channel's words.
+                    if Pin::new(room).poll(context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let Some(publish) = publish.take() else { return Poll::Pending };
+                    let slot = Slot::new();
+                    publish.confirmed(Continuation::Slot(slot.clone()));
+                    self.0 = Progress::Sent(Awaited::new(slot, outcome));
+                }
+            }
+        }
+    }
+}
+
+impl<S: 'static> Unpin for Publishing<'_, S> {}
+
+/// The properties with a header that identifies the publish.
+fn tagged(properties: Option<&BasicProperties>, mark: u64) -> BasicProperties {
+    properties.cloned().unwrap_or_default().header(PUBLISH_HEADER, mark as i64)
+}
+
+/// Numbers mandatory publishes, never twice in a process.
+fn next_mark() -> u64 {
+    static MARK: AtomicU64 = AtomicU64::new(1);
+    MARK.fetch_add(1, Ordering::Relaxed)
+}

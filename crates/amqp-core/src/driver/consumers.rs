@@ -1,0 +1,325 @@
+//! What the loop alone knows of each channel: who consumes there. No lock is needed to deliver a message.
+
+use crate::{
+    api::{
+        channel::{Channel, WeakChannel},
+        consume::{OnMessage, Oversized},
+        event::{Event, Source},
+    },
+    driver::Trouble,
+    error::{Error, Violation},
+    session::{
+        Shared,
+        callbacks::Key,
+        channel::Identity,
+        confirm::{OnConfirm, PUBLISH_HEADER},
+        reply::{Answer, Job, Raised, lend},
+    },
+    wire::{
+        codec::{ShortStr, ShortString},
+        content::{Carrier, Incoming},
+        frame::put_method,
+        message::{Delivery, DeliveryTag},
+        spec::{Arguments, basic},
+    },
+};
+use std::{collections::VecDeque, sync::Arc};
+
+/// The open channels, by number.
+pub(crate) struct Lines<S: 'static>(Vec<Option<Line<S>>>);
+
+struct Line<S: 'static> {
+    identity: Arc<Identity>,
+    handle: WeakChannel<S>,
+    consumers: Vec<Consumer<S>>,
+    /// The last consumers without acknowledgements that are gone: what still comes for them must not be rejected.
+    silent: VecDeque<Arc<ShortString>>,
+    /// Who got the last message: mostly that one gets the next.
+    last: usize,
+    /// Nothing more is delivered, the broker requeues what it sent; what was asked for or could not be routed still comes.
+    closing: bool,
+    /// Nothing at all is heard any more.
+    deaf: bool,
+    confirm: Option<OnConfirm<S>>,
+}
+
+struct Consumer<S: 'static> {
+    tag: Arc<ShortString>,
+    channel: Channel<S>,
+    no_ack: bool,
+    cancelled: bool,
+    callbacks: OnMessage<S>,
+}
+
+impl<S: 'static> Default for Lines<S> {
+    fn default() -> Self {
+        Self(vec![])
+    }
+}
+
+impl<S: 'static> Lines<S> {
+    pub(crate) fn open(&mut self, identity: Arc<Identity>, handle: WeakChannel<S>) {
+        let index = usize::from(identity.number);
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        let (consumers, silent) = (vec![], VecDeque::new());
+        let line = Line { identity, handle, consumers, silent, last: 0, closing: false, deaf: false, confirm: None };
+        if let Some(slot) = self.0.get_mut(index) {
+            *slot = Some(line);
+        }
+    }
+
+    /// The channel is over: says whether a consumer is told by that.
+    pub(crate) fn close(&mut self, number: u16) -> bool {
+        let line = self.0.get_mut(usize::from(number)).and_then(Option::take);
+        line.is_some_and(|line| line.consumers.iter().any(|consumer| consumer.callbacks.ended.is_some()))
+    }
+
+    pub(crate) fn handle(&self, shared: &Arc<Shared<S>>, number: u16) -> Option<Channel<S>> {
+        let line = self.0.get(usize::from(number))?.as_ref()?;
+        Some(line.handle.upgrade(shared, &line.identity))
+    }
+
+    /// The channel with this number, if the program has no handle of it any more.
+    pub(crate) fn orphan(&self, number: u16) -> Option<Arc<Identity>> {
+        let line = self.0.get(usize::from(number))?.as_ref()?;
+        line.handle.is_gone().then(|| line.identity.clone())
+    }
+
+    pub(crate) fn consume(&mut self, channel: Channel<S>, tag: ShortString, no_ack: bool, callbacks: OnMessage<S>) {
+        let identity = channel.identity().clone();
+        if let Some(line) = self.line(&identity) {
+            line.silent.retain(|silent| **silent != tag);
+            line.consumers.push(Consumer { tag: Arc::new(tag), channel, no_ack, cancelled: false, callbacks });
+        }
+    }
+
+    /// The program cancels: from now on what arrives goes back to its queue. Without an answer to wait for, the consumer is
+    /// gone at once.
+    pub(crate) fn cancel(&mut self, identity: &Identity, tag: &ShortString, nowait: bool) {
+        let Some(line) = self.line(identity) else { return };
+        if nowait {
+            return line.forget(tag.as_bytes());
+        }
+        for consumer in &mut line.consumers {
+            consumer.cancelled |= *consumer.tag == *tag;
+        }
+    }
+
+    /// Nothing more will arrive for this consumer.
+    pub(crate) fn forget(&mut self, number: u16, tag: &[u8]) {
+        if let Some(Some(line)) = self.0.get_mut(usize::from(number)) {
+            line.forget(tag);
+        }
+    }
+
+    /// The broker has ended this consumer.
+    pub(crate) fn ended_by_broker(&mut self, number: u16, tag: &[u8]) {
+        let line = self.0.get_mut(usize::from(number)).and_then(Option::as_mut);
+        let consumers = line.into_iter().flat_map(|line| &mut line.consumers);
+        for consumer in consumers.filter(|consumer| consumer.tag.as_bytes() == tag && !consumer.cancelled) {
+            if let Some(ended) = consumer.callbacks.ended.take() {
+                ended(&consumer.tag);
+            }
+        }
+        self.forget(number, tag);
+    }
+
+    pub(crate) fn confirm(&mut self, identity: &Identity, callback: OnConfirm<S>) {
+        if let Some(line) = self.line(identity) {
+            line.confirm = Some(callback);
+        }
+    }
+
+    /// Who is told of confirms, and the channel to lend him: until it is closed, but for one that has panicked.
+    pub(crate) fn on_confirm(
+        &mut self,
+        shared: &Arc<Shared<S>>,
+        number: u16,
+    ) -> Option<(Channel<S>, &mut OnConfirm<S>)> {
+        let line = self.0.get_mut(usize::from(number))?.as_mut()?;
+        if line.closing && matches!(line.identity.reason(), Error::Panicked { .. }) {
+            return None;
+        }
+        let callback = line.confirm.as_mut()?;
+        Some((line.handle.upgrade(shared, &line.identity), callback))
+    }
+
+    pub(crate) fn closing(&mut self, identity: &Identity) {
+        if let Some(line) = self.line(identity) {
+            line.closing = true;
+        }
+    }
+
+    pub(crate) fn all_closing(&mut self) {
+        self.0.iter_mut().flatten().for_each(|line| (line.closing, line.deaf) = (true, true));
+    }
+
+    fn line(&mut self, identity: &Identity) -> Option<&mut Line<S>> {
+        let line = self.0.get_mut(usize::from(identity.number))?.as_mut()?;
+        (line.identity.serial == identity.serial).then_some(line)
+    }
+
+    /// A message has come: a consumer is called in place, anybody else by a job.
+    #[inline]
+    pub(crate) fn message(
+        &mut self,
+        shared: &Arc<Shared<S>>,
+        jobs: &mut VecDeque<(u16, Job<S>)>,
+        number: u16,
+        incoming: &Incoming<'_>,
+        state: &mut S,
+    ) -> Result<Option<Trouble>, Raised> {
+        let Some(Some(line)) = self.0.get_mut(usize::from(number)) else { return Ok(None) };
+        match incoming.carrier {
+            _ if line.deaf => Ok(None),
+            Carrier::GetOk { .. } => Ok(got(shared, jobs, &line.identity, incoming)),
+            Carrier::Return { .. } => {
+                let channel = line.handle.upgrade(shared, &line.identity);
+                returned(shared, jobs, &channel, incoming);
+                Ok(None)
+            }
+            Carrier::Deliver { .. } if line.closing => Ok(None),
+            Carrier::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } => {
+                let delivery_tag = DeliveryTag { generation: line.identity.serial, tag: delivery_tag };
+                let Some(consumer) = line.consumer(consumer_tag) else {
+                    if !line.silent.iter().any(|tag| tag.as_bytes() == consumer_tag.as_bytes()) {
+                        reject(shared, number, delivery_tag.tag);
+                    }
+                    return Ok(None);
+                };
+                if consumer.cancelled {
+                    if !consumer.no_ack {
+                        reject(shared, number, delivery_tag.tag);
+                    }
+                    return Ok(None);
+                }
+                if incoming.is_refused() {
+                    return consumer.refuse(shared, delivery_tag, incoming.size, state);
+                }
+                let Incoming { properties, body, shared, .. } = *incoming;
+                let Consumer { tag, callbacks, channel, .. } = consumer;
+                let delivery = Delivery {
+                    consumer_tag,
+                    delivery_tag,
+                    redelivered,
+                    exchange,
+                    routing_key,
+                    properties,
+                    body,
+                    shared,
+                    consumer: tag,
+                };
+                lend(|| (callbacks.message)(state, channel, delivery)).map(|()| None)
+            }
+        }
+    }
+}
+
+/// Tags that a channel remembers of consumers without acknowledgements.
+const SILENT: usize = 64;
+
+impl<S: 'static> Line<S> {
+    fn forget(&mut self, tag: &[u8]) {
+        for consumer in self.consumers.iter().filter(|consumer| consumer.no_ack && consumer.tag.as_bytes() == tag) {
+            if self.silent.len() == SILENT {
+                self.silent.pop_front();
+            }
+            self.silent.push_back(consumer.tag.clone());
+        }
+        self.consumers.retain(|consumer| consumer.tag.as_bytes() != tag);
+    }
+
+    #[inline]
+    fn consumer(&mut self, tag: ShortStr<'_>) -> Option<&mut Consumer<S>> {
+        let is = |consumer: &Consumer<S>| consumer.tag.as_bytes() == tag.as_bytes();
+        if !self.consumers.get(self.last).is_some_and(is) {
+            self.last = self.consumers.iter().position(is)?;
+        }
+        self.consumers.get_mut(self.last)
+    }
+}
+
+impl<S: 'static> Consumer<S> {
+    /// A message that was too large to be kept.
+    fn refuse(
+        &mut self,
+        shared: &Shared<S>,
+        delivery_tag: DeliveryTag,
+        size: u64,
+        state: &mut S,
+    ) -> Result<Option<Trouble>, Raised> {
+        let Some(callback) = &mut self.callbacks.oversized else {
+            return Ok(Some(Trouble::Channel(Error::MessageTooLarge {
+                channel: self.channel.channel_number(),
+                delivery_tag: delivery_tag.tag,
+                size,
+                limit: shared.parameters.max_message_size(),
+            })));
+        };
+        let oversized = Oversized { delivery_tag, size, consumer_tag: (*self.tag).clone() };
+        let channel = &self.channel;
+        lend(|| callback(state, channel, oversized)).map(|()| None)
+    }
+}
+
+/// Back into its queue: nobody wants it here any more.
+fn reject<S: 'static>(shared: &Shared<S>, number: u16, delivery_tag: u64) {
+    let mut state = shared.lock();
+    let method = basic::Reject { delivery_tag, requeue: true }.into();
+    let put = put_method(state.outbox.octets(), number, &method, 4096);
+    debug_assert!(put.is_ok());
+    shared.unlock(state);
+}
+
+/// basic.get has found a message.
+fn got<S: 'static>(
+    shared: &Shared<S>,
+    jobs: &mut VecDeque<(u16, Job<S>)>,
+    identity: &Identity,
+    incoming: &Incoming<'_>,
+) -> Option<Trouble> {
+    let mut state = shared.lock();
+    let pending = state.channels.get_mut(&identity.number)?.answered(basic::GetOk::ID, None);
+    drop(state);
+    let Some(pending) = pending else {
+        return Some(Trouble::Violation(Violation::command("get-ok, but nobody asked")));
+    };
+    let message = incoming.got(identity.serial)?;
+    let answer = if incoming.is_refused() {
+        Err(Error::MessageTooLarge {
+            channel: identity.number,
+            delivery_tag: message.delivery_tag.tag,
+            size: incoming.size,
+            limit: shared.parameters.max_message_size(),
+        })
+    } else {
+        Ok(Answer::Message(Box::new(message)))
+    };
+    jobs.extend(pending.then.resolve(answer).map(|job| (identity.number, job)));
+    None
+}
+
+/// A message has come back: whoever waits for its outcome will be told with the ack, everybody else now.
+fn returned<S: 'static>(
+    shared: &Shared<S>,
+    jobs: &mut VecDeque<(u16, Job<S>)>,
+    channel: &Channel<S>,
+    incoming: &Incoming<'_>,
+) {
+    let Some(returned) = incoming.returned() else { return };
+    let number = channel.channel_number();
+    let headers = returned.properties.headers.as_ref();
+    if let Some(mark) = headers.and_then(|headers| headers.get(PUBLISH_HEADER)?.as_i64()) {
+        let mut state = shared.lock();
+        if let Some(Some(confirms)) = state.channels.get_mut(&number).map(|channel| &mut channel.confirms) {
+            confirms.returned(mark as u64, returned.clone());
+        }
+    }
+    let event = Event::Return(Box::new(returned));
+    for callback in shared.callbacks.take(number, Key::Return, None, &event).unwrap_or_default() {
+        let (source, event) = (Source::Channel(channel.clone()), event.clone());
+        jobs.push_back((number, Box::new(move |state| callback(state, &source, &event))));
+    }
+}

@@ -1,0 +1,304 @@
+//! What a loop owns: connections, timers and posts; and one turn of it, the same for every adapter.
+
+pub(crate) mod adapter;
+mod dial;
+mod link;
+mod network;
+pub(crate) mod pump;
+pub(crate) mod stream;
+pub mod task;
+
+pub use network::{Interest, Network, Token};
+
+use crate::{
+    error::Result,
+    hub::adapter::{LoopHandle, OnOpen},
+    session::{
+        Shared,
+        bell::Bell,
+        reply::{Job, Raised, lend},
+    },
+    trace::events,
+};
+use link::Link;
+use slab::Slab;
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt, io,
+    net::SocketAddr,
+    panic::resume_unwind,
+    sync::Arc,
+    task::Waker,
+    time::Instant,
+};
+
+/// What a loop does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There is more to do: look at the sockets without waiting for them.
+    Again,
+    /// Wait for the sockets, until then if a time is given.
+    Sleep(Option<Instant>),
+    /// The loop was stopped, or its last connection is over.
+    Over,
+}
+
+/// A loop without its waiting: an adapter takes [turns](Self::turn), waits as it is told, and reports
+/// [what is ready](Self::ready).
+pub struct Hub<S: 'static, N: Network> {
+    bell: Arc<Bell<S>>,
+    network: N,
+    links: Vec<Option<Link<S, N::Socket>>>,
+    /// Whose socket a token names.
+    tokens: Slab<usize>,
+    /// Connections that have something to do, each once.
+    work: VecDeque<usize>,
+    deadlines: BTreeSet<(Instant, usize)>,
+    // Batches are fields, so that what stands behind a callback that panics is not lost.
+    posts: VecDeque<Job<S>>,
+    ready: VecDeque<usize>,
+    connects: VecDeque<(Arc<Shared<S>>, OnOpen<S>)>,
+    resolved: VecDeque<(usize, u64, io::Result<Vec<SocketAddr>>)>,
+    alive: usize,
+    served: bool,
+}
+
+impl<S: 'static, N: Network> Hub<S, N> {
+    /// A loop without connections.
+    pub fn new(network: N) -> Self {
+        Self {
+            bell: Bell::new(),
+            network,
+            links: vec![],
+            tokens: Slab::new(),
+            work: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+            posts: VecDeque::new(),
+            ready: VecDeque::new(),
+            connects: VecDeque::new(),
+            resolved: VecDeque::new(),
+            alive: 0,
+            served: false,
+        }
+    }
+
+    /// What everybody may have of this loop.
+    pub fn handle(&self) -> LoopHandle<S> {
+        LoopHandle(self.bell.clone())
+    }
+
+    /// The adapter's side of the sockets.
+    pub fn network(&mut self) -> &mut N {
+        &mut self.network
+    }
+
+    /// This socket can be read, or written, or has been connected. False if there is no such socket any more.
+    pub fn ready(&mut self, Token(token): Token, readable: bool) -> bool {
+        let Some(&id) = self.tokens.get(token) else { return false };
+        if let Some(Some(link)) = self.links.get_mut(id) {
+            link.readable |= readable;
+            Self::schedule(&mut self.work, link, id);
+        }
+        true
+    }
+
+    /// The last look before sleeping: false if something came meanwhile. The waker ends the sleep.
+    pub fn may_sleep(&mut self, waker: Waker) -> bool {
+        self.work.is_empty() && self.bell.may_sleep(waker)
+    }
+
+    /// The sleep is over.
+    pub fn awake(&self) {
+        self.bell.awake();
+    }
+
+    /// Posts, due timers, what was read and asked for, and then everything that is to be written.
+    ///
+    /// # Errors
+    /// A callback returned one, or nobody is told of an end. The next turn goes on behind it.
+    ///
+    /// # Panics
+    /// Goes on with a callback's panic, when its connection is in order again.
+    pub fn turn(&mut self, now: Instant, state: &mut S) -> Result<Turn> {
+        let result = self.jobs(now, state).and_then(|()| self.connections(now, state));
+        match result {
+            Ok(()) => {}
+            Err(Raised::Error(error)) => {
+                events::raised(&error);
+                return Err(error);
+            }
+            Err(Raised::Panic(payload)) => {
+                events::callback_panicked();
+                resume_unwind(payload);
+            }
+        }
+        // Callbacks have rung for what has been written already: that needs no turn of its own.
+        let mut news = self.bell.lock();
+        take_all(&mut self.ready, &mut news.ready);
+        let stopped = std::mem::take(&mut news.stop);
+        let timer = news.timers.poll_timeout();
+        let more = news.is_any();
+        let idle = news.posts.is_empty() && news.connects.is_empty();
+        drop(news);
+        self.settle_ready(now);
+        if stopped || self.served && self.alive == 0 && idle {
+            return Ok(Turn::Over);
+        }
+        if more || !self.work.is_empty() {
+            return Ok(Turn::Again);
+        }
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        Ok(Turn::Sleep([timer, deadline].into_iter().flatten().min()))
+    }
+
+    /// What others have asked of the loop.
+    fn jobs(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
+        let mut news = self.bell.lock();
+        take_all(&mut self.ready, &mut news.ready);
+        take_all(&mut self.posts, &mut news.posts);
+        take_all(&mut self.connects, &mut news.connects);
+        take_all(&mut self.resolved, &mut news.resolved);
+        news.timers.arm(now);
+        drop(news);
+        while let Some((shared, on_open)) = self.connects.pop_front() {
+            self.adopt(shared, on_open, now);
+        }
+        while let Some((id, trial, addresses)) = self.resolved.pop_front() {
+            self.resolved(id, trial, addresses, now);
+        }
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(Some(link)) = self.links.get_mut(id) {
+                Self::schedule(&mut self.work, link, id);
+            }
+        }
+        while let Some(job) = self.posts.pop_front() {
+            lend(|| job(state))?;
+        }
+        loop {
+            let job = self.bell.lock().timers.pop_due(now);
+            let Some(job) = job else { return Ok(()) };
+            lend(|| job(state))?;
+        }
+    }
+
+    fn connections(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
+        while let Some(&(at, id)) = self.deadlines.first() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            if let Some(Some(link)) = self.links.get_mut(id) {
+                link.deadline = None;
+                link.readable = true; // silence is judged only when a read has found nothing
+                Self::schedule(&mut self.work, link, id);
+            }
+        }
+        for _ in 0..self.work.len() {
+            let Some(id) = self.work.pop_front() else { break };
+            let Some(Some(link)) = self.links.get_mut(id) else { continue };
+            link.queued = false;
+            let served = link.serve(&mut self.network, &mut self.tokens, id, now, state, &self.bell);
+            match served {
+                Ok(false) => {}
+                Ok(true) => Self::schedule(&mut self.work, link, id),
+                Err(raised) => {
+                    Self::schedule(&mut self.work, link, id);
+                    return Err(raised);
+                }
+            }
+            self.after(id, now);
+        }
+        Ok(())
+    }
+
+    /// Those that rang while they were served have been served.
+    fn settle_ready(&mut self, now: Instant) {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(Some(link)) = self.links.get_mut(id) else { continue };
+            let done = !link.driver.has_news() && link.flush(&mut self.network, now);
+            // Reading that a full stream had paused goes on for an answer; nobody says again that there is something.
+            if !done || link.readable && link.driver.reads() {
+                Self::schedule(&mut self.work, link, id);
+            } else {
+                self.after(id, now);
+            }
+        }
+    }
+
+    /// Deadline and end of a connection that has been served.
+    fn after(&mut self, id: usize, now: Instant) {
+        let Some(Some(link)) = self.links.get_mut(id) else { return };
+        if link.is_over() && link.goes_on(&mut self.network, &mut self.tokens, &self.bell, now) {
+            Self::schedule(&mut self.work, link, id);
+        }
+        if link.is_over() {
+            if let Some(at) = link.deadline {
+                self.deadlines.remove(&(at, id));
+            }
+            link.hang_up(&mut self.network, &mut self.tokens);
+            self.links.get_mut(id).and_then(Option::take);
+            self.alive -= 1;
+            self.bell.release(id);
+            return;
+        }
+        link.rest(now);
+        let deadline = link.poll_timeout();
+        if deadline != link.deadline {
+            if let Some(at) = link.deadline {
+                self.deadlines.remove(&(at, id));
+            }
+            if let Some(at) = deadline {
+                self.deadlines.insert((at, id));
+            }
+            link.deadline = deadline;
+        }
+    }
+
+    fn schedule(work: &mut VecDeque<usize>, link: &mut Link<S, N::Socket>, id: usize) {
+        if !std::mem::replace(&mut link.queued, true) {
+            work.push_back(id);
+        }
+    }
+
+    fn adopt(&mut self, shared: Arc<Shared<S>>, on_open: OnOpen<S>, now: Instant) {
+        let id = shared.number;
+        let mut link = Link::new(shared, on_open);
+        link.begin(&mut self.network, &self.bell, now);
+        Self::schedule(&mut self.work, &mut link, id);
+        if self.links.len() <= id {
+            self.links.resize_with(id + 1, || None);
+        }
+        if let Some(place) = self.links.get_mut(id) {
+            *place = Some(link);
+        }
+        self.alive += 1;
+        self.served = true;
+    }
+
+    fn resolved(&mut self, id: usize, trial: u64, addresses: io::Result<Vec<SocketAddr>>, now: Instant) {
+        let Some(Some(link)) = self.links.get_mut(id) else { return };
+        if link.resolved(trial, addresses, now) {
+            Self::schedule(&mut self.work, link, id);
+        }
+    }
+}
+
+/// Mostly there is nothing, which costs less to see than to append.
+#[inline]
+fn take_all<T>(to: &mut VecDeque<T>, from: &mut VecDeque<T>) {
+    if !from.is_empty() {
+        to.append(from);
+    }
+}
+
+impl<S: 'static, N: Network> Drop for Hub<S, N> {
+    fn drop(&mut self) {
+        self.bell.gone();
+    }
+}
+
+impl<S: 'static, N: Network> fmt::Debug for Hub<S, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("alive", &self.alive).finish_non_exhaustive()
+    }
+}

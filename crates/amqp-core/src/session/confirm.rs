@@ -1,0 +1,409 @@
+//! Publisher confirms: which publishes are outstanding, and what became of them.
+
+use crate::{
+    api::channel::Channel,
+    error::{Error, Result},
+    session::{
+        reply::{Answer, Continuation},
+        timer::TimeoutId,
+    },
+    wire::{
+        message::Returned,
+        spec::{Arguments, Method, MethodId, basic},
+    },
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+};
+
+/// basic.ack or basic.nack from the broker, in confirm mode: pika's `ack_nack_callback` is given these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The number of the publish, counted from 1 behind confirm.select.
+    pub delivery_tag: u64,
+    /// Whether all earlier ones are meant as well.
+    pub multiple: bool,
+    /// Whether the broker took responsibility; otherwise it could not.
+    pub ack: bool,
+}
+
+/// What became of a publish in confirm mode.
+///
+/// A publish whose channel or connection ends first has no outcome but an error: whether the broker has it is unknown.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PublishOutcome {
+    /// The broker has taken responsibility for it.
+    Acked,
+    /// The broker could not take responsibility for it.
+    Nacked,
+    /// It was mandatory and nothing is bound for it: here it is again.
+    Returned(Box<Returned>),
+}
+
+pub(crate) type OnConfirm<S> = Box<dyn FnMut(&mut S, &Channel<S>, Confirmation) -> Result<()> + Send>;
+
+/// The header by which a returned message is tied to its publish, because the broker offers nothing else that is exact.
+pub(crate) const PUBLISH_HEADER: &str = "x-pooka-publish";
+
+/// The publishes of a channel in confirm mode whose confirms are still to come: a ring, so that each confirm costs the same
+/// however many there are, and one for many costs as much as they would.
+pub(crate) struct Confirms<S> {
+    /// The number of the first in the ring.
+    first: u64,
+    ring: VecDeque<Place<S>>,
+    unconfirmed: usize,
+    /// Those of them whose outcome somebody waits for: asked at each read while a stream is full.
+    awaited: usize,
+    /// The numbers of mandatory publishes, by what their [header](PUBLISH_HEADER) says.
+    marks: HashMap<u64, u64>,
+    /// The broker has refused one since somebody last waited for all.
+    nacked: bool,
+    waits: Vec<Wait<S>>,
+}
+
+enum Place<S> {
+    /// Its confirm came out of turn.
+    Settled,
+    /// Nobody wants to know.
+    Counted,
+    Awaited {
+        then: Continuation<S>,
+        mark: u64,
+        returned: Option<Box<Returned>>,
+    },
+}
+
+/// Somebody who waits until there are few enough.
+pub(crate) struct Wait<S> {
+    id: u64,
+    at_most: usize,
+    /// Later publishes do not matter to him.
+    through: u64,
+    pub(crate) then: Continuation<S>,
+    /// What gives up for him.
+    pub(crate) timeout: Option<TimeoutId>,
+}
+
+/// What a confirm settles: continuations, each once, in the order of their publishes.
+pub(crate) type Settled<S> = Vec<(Continuation<S>, PublishOutcome)>;
+
+impl<S> Default for Confirms<S> {
+    fn default() -> Self {
+        let (ring, marks) = (VecDeque::new(), HashMap::new());
+        Self { first: 1, ring, unconfirmed: 0, awaited: 0, marks, nacked: false, waits: vec![] }
+    }
+}
+
+impl<S: 'static> Confirms<S> {
+    /// The next publish has been sent.
+    #[inline]
+    pub(crate) fn published(&mut self, then: Option<(Continuation<S>, u64)>) {
+        let place = match then {
+            None => Place::Counted,
+            Some((then, mark)) => {
+                if mark != 0 {
+                    self.marks.insert(mark, self.first + self.ring.len() as u64);
+                }
+                self.awaited += 1;
+                Place::Awaited { then, mark, returned: None }
+            }
+        };
+        self.ring.push_back(place);
+        self.unconfirmed += 1;
+    }
+
+    /// The broker has given the publish with this mark back; its ack is still to come.
+    pub(crate) fn returned(&mut self, mark: u64, message: Returned) {
+        let number = self.marks.get(&mark).copied();
+        let place = number.and_then(|number| self.at(number));
+        if let Some(Place::Awaited { returned, .. }) = place {
+            *returned = Some(Box::new(message));
+        }
+    }
+
+    fn at(&mut self, number: u64) -> Option<&mut Place<S>> {
+        let at = number.checked_sub(self.first)?;
+        self.ring.get_mut(usize::try_from(at).ok()?)
+    }
+
+    /// What this confirm settles. One that the broker has sent before settles nothing.
+    pub(crate) fn confirmed(&mut self, confirmation: Confirmation) -> Settled<S> {
+        let Confirmation { delivery_tag, multiple, ack } = confirmation;
+        let mut settled = vec![];
+        if multiple {
+            let through = if delivery_tag == 0 { u64::MAX } else { delivery_tag };
+            while self.first <= through {
+                let Some(place) = self.ring.pop_front() else { break };
+                self.first += 1;
+                self.settle(place, ack, &mut settled);
+            }
+        } else if let Some(place) = self.at(delivery_tag) {
+            let place = mem::replace(place, Place::Settled);
+            self.settle(place, ack, &mut settled);
+        }
+        while let Some(Place::Settled) = self.ring.front() {
+            self.ring.pop_front();
+            self.first += 1;
+        }
+        settled
+    }
+
+    fn settle(&mut self, place: Place<S>, ack: bool, settled: &mut Settled<S>) {
+        if let Place::Settled = place {
+            return;
+        }
+        self.unconfirmed -= 1;
+        self.nacked |= !ack;
+        if let Place::Awaited { then, mark, returned } = place {
+            self.awaited -= 1;
+            if mark != 0 {
+                self.marks.remove(&mark);
+            }
+            let outcome = match returned {
+                Some(returned) if ack => PublishOutcome::Returned(returned),
+                _ if ack => PublishOutcome::Acked,
+                _ => PublishOutcome::Nacked,
+            };
+            settled.push((then, outcome));
+        }
+    }
+
+    /// Publishes whose confirms are still to come.
+    pub(crate) fn unconfirmed(&self) -> usize {
+        self.unconfirmed
+    }
+
+    /// Notes who waits; [`waited`](Self::waited) gives him back.
+    pub(crate) fn wait(&mut self, id: u64, at_most: usize, then: Continuation<S>) {
+        let through = self.first + self.ring.len() as u64 - 1;
+        self.waits.push(Wait { id, at_most, through, then, timeout: None });
+    }
+
+    /// What gives up for one who waits; false if he does not any more.
+    pub(crate) fn wait_until(&mut self, id: u64, timeout: TimeoutId) -> bool {
+        let wait = self.waits.iter_mut().find(|wait| wait.id == id);
+        wait.map(|wait| wait.timeout = Some(timeout)).is_some()
+    }
+
+    /// Whether somebody waits for few enough.
+    pub(crate) fn has_waits(&self) -> bool {
+        !self.waits.is_empty()
+    }
+
+    /// Those who need not wait any longer, and whether everything was acked.
+    pub(crate) fn waited(&mut self) -> (Vec<Wait<S>>, bool) {
+        let (first, unconfirmed) = (self.first, self.unconfirmed);
+        let few = |wait: &Wait<S>| unconfirmed <= wait.at_most || first > wait.through;
+        let (over, waits): (Vec<_>, _) = mem::take(&mut self.waits).into_iter().partition(few);
+        self.waits = waits;
+        let all_acked = over.is_empty() || !mem::take(&mut self.nacked);
+        (over, all_acked)
+    }
+
+    /// Who has waited for too long.
+    pub(crate) fn give_up(&mut self, id: u64) -> Option<Continuation<S>> {
+        let at = self.waits.iter().position(|wait| wait.id == id)?;
+        Some(self.waits.remove(at).then)
+    }
+
+    /// Whether somebody waits for an outcome.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited > 0 || self.has_waits()
+    }
+
+    /// Everything that is outstanding, when there will be no more confirms.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Continuation<S>> {
+        self.marks.clear();
+        (self.unconfirmed, self.awaited) = (0, 0);
+        let publishes = self.ring.drain(..).filter_map(|place| match place {
+            Place::Awaited { then, .. } => Some(then),
+            Place::Settled | Place::Counted => None,
+        });
+        publishes.chain(self.waits.drain(..).map(|wait| wait.then))
+    }
+}
+
+/// What the answer to a publish says.
+pub(crate) fn outcome(answer: Answer) -> Result<PublishOutcome> {
+    match answer {
+        Answer::Outcome(outcome) => Ok(outcome),
+        Answer::Method(_) | Answer::Message(_) | Answer::Confirmed(_) => Err(Error::NotOpen),
+    }
+}
+
+impl Confirmation {
+    /// Decodes a method frame's payload; `None` if it is no confirm.
+    pub(crate) fn get(payload: &[u8]) -> Option<Self> {
+        let (&[0, 60, 0, method, t0, t1, t2, t3, t4, t5, t6, t7], &[bits]) = payload.split_first_chunk::<12>()? else {
+            return None;
+        };
+        let delivery_tag = u64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
+        match method {
+            80 | 120 => Some(Self { delivery_tag, multiple: bits & 1 != 0, ack: method == 80 }),
+            _ => None,
+        }
+    }
+
+    /// Which method it is.
+    pub(crate) fn id(self) -> MethodId {
+        if self.ack { basic::Ack::ID } else { basic::Nack::ID }
+    }
+
+    /// The same as a method.
+    pub(crate) fn method(self) -> Method {
+        let Self { delivery_tag, multiple, ack } = self;
+        if ack {
+            basic::Ack { delivery_tag, multiple }.into()
+        } else {
+            basic::Nack { delivery_tag, multiple, requeue: false }.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outstanding(numbers: u64) -> Confirms<()> {
+        let mut confirms = Confirms::default();
+        (0..numbers).for_each(|_| confirms.published(Some((Continuation::Nobody, 0))));
+        confirms
+    }
+
+    fn settle(confirms: &mut Confirms<()>, delivery_tag: u64, multiple: bool, ack: bool) -> Vec<PublishOutcome> {
+        let settled = confirms.confirmed(Confirmation { delivery_tag, multiple, ack });
+        settled.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    #[test]
+    fn a_confirm_is_known_by_its_octets() {
+        for (ack, multiple) in [(true, false), (true, true), (false, true)] {
+            let confirmation = Confirmation { delivery_tag: 0x0102_0304_0506_0708, multiple, ack };
+            let mut payload = vec![];
+            confirmation.method().put(&mut payload).unwrap();
+            assert_eq!(Confirmation::get(&payload), Some(confirmation));
+            assert_eq!(Confirmation::get(&payload[..12]), None);
+        }
+        let mut payload = vec![];
+        Method::from(basic::Reject { delivery_tag: 1, requeue: true }).put(&mut payload).unwrap();
+        assert_eq!(Confirmation::get(&payload), None);
+    }
+
+    #[test]
+    fn each_publish_is_settled_once_in_whatever_order_confirms_come() {
+        let mut confirms = outstanding(5);
+        assert_eq!(settle(&mut confirms, 3, false, false), [PublishOutcome::Nacked]);
+        assert_eq!(settle(&mut confirms, 3, false, true), []);
+        assert_eq!(settle(&mut confirms, 4, true, true), [const { PublishOutcome::Acked }; 3]);
+        assert_eq!(settle(&mut confirms, 0, true, true), [PublishOutcome::Acked]);
+        assert_eq!(settle(&mut confirms, 9, true, true), []);
+        assert_eq!((confirms.ring.len(), confirms.unconfirmed()), (0, 0));
+    }
+
+    fn returned(number: u64) -> Returned {
+        Returned {
+            reply_code: 312,
+            reply_text: "NO_ROUTE".into(),
+            exchange: "".into(),
+            routing_key: number.to_string().into(),
+            properties: Default::default(),
+            body: Default::default(),
+        }
+    }
+
+    #[test]
+    fn what_came_back_and_is_refused_is_not_in_any_queue() {
+        let mut confirms = Confirms::<()>::default();
+        (1..=2).for_each(|mark| confirms.published(Some((Continuation::Nobody, mark))));
+        (1..=2).for_each(|mark| confirms.returned(mark, returned(mark)));
+        assert_eq!(settle(&mut confirms, 1, false, false), [PublishOutcome::Nacked]);
+        assert_eq!(settle(&mut confirms, 2, false, true), [PublishOutcome::Returned(Box::new(returned(2)))]);
+        assert!(confirms.marks.is_empty());
+    }
+
+    /// Against a model that has no ring: acks, nacks, returns and multiples in any order, some of them twice.
+    #[test]
+    fn a_shuffled_broker_settles_each_publish_with_its_own_outcome() {
+        let mut random = 0x2545_F491_4F6C_DD1D_u64;
+        let mut next = |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        for _ in 0..200 {
+            let mut confirms = Confirms::<()>::default();
+            let (mut published, mut seen) = (0_u64, vec![]);
+            let mut expected: Vec<Option<PublishOutcome>> = vec![];
+            let mut marked = vec![false];
+            for _ in 0..400 {
+                if next(2) == 0 {
+                    published += 1;
+                    let mark = if next(3) == 0 { 1000 + published } else { 0 };
+                    confirms.published(Some((Continuation::Nobody, mark)));
+                    marked.push(mark != 0);
+                    expected.push(None);
+                    continue;
+                }
+                let delivery_tag = next(published + 1) + 1;
+                let (multiple, ack) = (next(4) == 0, next(5) != 0);
+                let comes_back = marked.get(delivery_tag as usize) == Some(&true) && next(2) == 0;
+                if comes_back {
+                    confirms.returned(1000 + delivery_tag, returned(delivery_tag));
+                }
+                let through = delivery_tag.min(published);
+                let range = if multiple { 1..=through } else { delivery_tag..=through };
+                let mut wanted = vec![];
+                for number in range {
+                    let place = &mut expected[number as usize - 1];
+                    if place.is_none() {
+                        let back = comes_back && number == delivery_tag;
+                        wanted.push((number, back, ack));
+                        *place = Some(if ack { PublishOutcome::Acked } else { PublishOutcome::Nacked });
+                    }
+                }
+                let settled = confirms.confirmed(Confirmation { delivery_tag, multiple, ack });
+                assert_eq!(settled.len(), wanted.len());
+                for ((_, outcome), (number, back, ack)) in settled.iter().zip(&wanted) {
+                    match outcome {
+                        PublishOutcome::Acked => assert!(*ack && !back),
+                        PublishOutcome::Nacked => assert!(!ack),
+                        // It may have come back before an earlier confirm that was not for it.
+                        PublishOutcome::Returned(message) => assert_eq!(message.routing_key, number.to_string()[..]),
+                    }
+                }
+                seen.extend(wanted);
+                let open = expected.iter().filter(|outcome| outcome.is_none()).count();
+                assert_eq!((confirms.unconfirmed(), confirms.is_awaited()), (open, open > 0));
+            }
+            assert_eq!(seen.len() + confirms.unconfirmed(), published as usize);
+            assert_eq!(confirms.drain().count(), expected.iter().filter(|outcome| outcome.is_none()).count());
+        }
+    }
+
+    #[test]
+    fn who_waits_is_told_when_few_enough_are_left_and_whether_all_were_acked() {
+        let mut confirms = outstanding(5);
+        let told = |confirms: &mut Confirms<()>| -> Vec<(u64, bool)> {
+            let (waits, acked) = confirms.waited();
+            waits.into_iter().map(|wait| (wait.id, acked)).collect()
+        };
+        confirms.wait(1, 3, Continuation::Nobody);
+        confirms.wait(2, 0, Continuation::Nobody);
+        assert_eq!(told(&mut confirms), []);
+        settle(&mut confirms, 4, false, true);
+        settle(&mut confirms, 2, false, true);
+        assert_eq!(told(&mut confirms), [(1, true)]);
+        // What is published later does not keep him waiting.
+        confirms.published(None);
+        settle(&mut confirms, 5, true, false);
+        assert_eq!(told(&mut confirms), [(2, false)]);
+        confirms.wait(3, 0, Continuation::Nobody);
+        settle(&mut confirms, 6, true, true);
+        assert_eq!(told(&mut confirms), [(3, true)]);
+        confirms.published(None);
+        confirms.wait(4, 0, Continuation::Nobody);
+        assert!(confirms.give_up(4).is_some() && confirms.give_up(4).is_none());
+    }
+}

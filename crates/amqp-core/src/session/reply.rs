@@ -1,0 +1,106 @@
+//! Where replies go, and how the program's code is called.
+
+use crate::{
+    error::{Error, Result},
+    session::slot::Slot,
+    wire::{
+        message::Message,
+        spec::{Method, MethodId},
+    },
+};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+/// What a callback may return: nothing, or a `Result` whose error stops the loop and comes out of its `start`.
+pub trait Outcome {
+    /// The same as a result of ours.
+    fn outcome(self) -> Result<()>;
+}
+
+impl Outcome for () {
+    #[inline]
+    fn outcome(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> Outcome for Result<(), E> {
+    #[inline]
+    fn outcome(self) -> Result<()> {
+        self.map_err(|error| Error::from_callback(error.into()))
+    }
+}
+
+/// Work for the loop, which lends it the program's state.
+pub(crate) type Job<S> = Box<dyn FnOnce(&mut S) -> Result<()> + Send>;
+
+/// A request's callback, which has its handle and the type of its reply inside.
+pub(crate) type Callback<S> = Box<dyn FnOnce(&mut S, Result<Answer>) -> Result<()> + Send>;
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Method(Method),
+    /// What became of a publish.
+    Outcome(crate::session::confirm::PublishOutcome),
+    /// Enough publishes are confirmed; whether all were acked.
+    Confirmed(bool),
+    /// basic.get found one.
+    Message(Box<Message>),
+}
+
+/// The methods that may answer a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expect(pub(crate) MethodId, pub(crate) Option<MethodId>);
+
+impl Expect {
+    pub(crate) fn accepts(self, id: MethodId) -> bool {
+        self.0 == id || self.1 == Some(id)
+    }
+}
+
+/// Where a reply goes. Resolved by value: it cannot happen twice.
+pub(crate) enum Continuation<S> {
+    Callback(Callback<S>),
+    Slot(Arc<Slot>),
+    Nobody,
+}
+
+impl<S: 'static> Continuation<S> {
+    pub(crate) fn is_somebody(&self) -> bool {
+        !matches!(self, Self::Nobody)
+    }
+
+    /// What the loop has to run: a callback needs the program's state, a slot is filled here and now.
+    pub(crate) fn resolve(self, answer: Result<Answer>) -> Option<Job<S>> {
+        match self {
+            Self::Callback(callback) => Some(Box::new(move |state| callback(state, answer))),
+            Self::Slot(slot) => {
+                slot.resolve(answer);
+                None
+            }
+            Self::Nobody => None,
+        }
+    }
+}
+
+/// What the program's code did instead of returning.
+pub(crate) enum Raised {
+    Error(Error),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// The one place that calls the program.
+#[inline]
+pub(crate) fn lend(callback: impl FnOnce() -> Result<()>) -> Result<(), Raised> {
+    #[cfg(debug_assertions)]
+    crate::session::assert_unlocked();
+    match catch_unwind(AssertUnwindSafe(callback)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Raised::Error(error)),
+        Err(payload) => Err(Raised::Panic(payload)),
+    }
+}

@@ -1,0 +1,4 @@
+//! Events for `tracing`: all that are made are made here.
+
+pub(crate) mod events;
+pub(crate) mod frames;
