@@ -3,29 +3,40 @@
 //! Adapters own sockets and wait; everything else is here. Programs use the `pooka` crate, which re-exports this one.
 #![forbid(unsafe_code)]
 
-mod sync;
+// The rooms, ground floor first: each uses only those above it in this list (tests/rooms.rs).
 
-/// What the program holds: handles, requests, consumers.
-mod api;
-/// What a program decides before it connects.
-mod config;
-/// What the loop alone owns of a connection.
-mod driver;
+/// Octets to values and back: frames, methods, tables, properties.
+pub mod wire;
+
 /// What went wrong, and by whose fault.
 pub mod error;
-/// Many connections, one loop: the adapter's side.
-pub mod hub;
-/// One peer: octets in, events out; the handshake and heartbeats.
-mod protocol;
-/// What is behind the mutex: what handles and the loop share of a connection.
-mod session;
+
 /// Plaintext to ciphertext and back.
 #[cfg_attr(not(any(feature = "rustls", feature = "native-tls")), expect(dead_code, reason = "nobody calls the filter"))]
 mod tls;
+
+/// What a program decides before it connects: parameters, endpoints, credentials, URLs.
+mod config;
+
+/// One peer: octets in, events out; the handshake and heartbeats. No callback, no clock, no socket.
+mod protocol;
+
+/// What is behind the mutex: what the handles and the loop share of a connection.
+mod session;
+
+/// What the program holds: handles, requests, consumers.
+mod api;
+
 /// Events for `tracing`.
 mod trace;
-/// Octets to values and back.
-pub mod wire;
+
+/// What the loop alone owns of a connection.
+mod driver;
+
+/// Many connections, one loop: the adapter's side.
+pub mod hub;
+
+mod sync;
 
 pub use api::{
     awaited::Awaited,
@@ -34,6 +45,7 @@ pub use api::{
     connection::ConnectionHandle,
     consume::{Consume, ConsumeWith, Oversized},
     event::{Event, EventCallback, Source},
+    loop_handle::LoopHandle,
     open_channel::OpenChannel,
     publish::{Publish, Publishing},
     request::{Ask, Confirm, Handle, Lends, Reply, Request, Waits},
@@ -55,25 +67,26 @@ pub use config::{
 };
 pub use error::{Error, Result, tls::TlsProblem};
 pub use hub::{
-    adapter::{Connection, IoLoop, LoopHandle},
+    adapter::{Connection, IoLoop},
     task,
 };
 pub use protocol::heartbeat;
 pub use session::{
     callbacks::{self as callback, CallbackId, CallbackManager},
-    confirm::{Confirmation, PublishOutcome},
+    confirm::PublishOutcome,
     reply::Outcome,
     timer::{self, TimeoutId},
 };
 pub use tls::{TlsBackend, TlsOptions};
 pub use wire::{
-    codec::{ShortStr, ShortString},
+    confirmation::Confirmation,
     frame::{self, Body},
     message::{Delivery, DeliveryTag, Message, Returned},
     outbox,
     properties::{self, BasicProperties, Properties},
     secret::{self, Secret},
     spec::{self, MethodId, basic, exchange, queue, tx},
+    strings::{ShortStr, ShortString},
     table::{self, Table, Value},
 };
 

@@ -1,8 +1,8 @@
 //! What a program holds of a channel.
 
-use crate::api::connection::ConnectionHandle;
 use crate::{
     api::{
+        connection::ConnectionHandle,
         consume::Consume,
         event::{Event, EventCallback, Source},
         publish::Publish,
@@ -13,14 +13,15 @@ use crate::{
         Shared, ack,
         callbacks::{CallbackId, Key, Terms},
         channel::{ChannelState, Identity},
-        confirm::{Confirmation, Confirms},
+        confirm::Confirms,
         reply::{Continuation, Expect, Outcome},
     },
     wire::{
-        codec::ShortString,
+        confirmation::Confirmation,
         frame::{Body, put_ack, put_method},
         message::{DeliveryTag, Returned},
         spec::{Arguments, Method, MethodId, basic, channel},
+        strings::ShortString,
     },
 };
 use std::{

@@ -1,8 +1,7 @@
 //! connection.close, to be sent.
 
-use crate::api::connection::ConnectionHandle;
 use crate::{
-    api::awaited::Awaited,
+    api::{awaited::Awaited, connection::ConnectionHandle},
     error::{Error, Result},
     session::{
         Op, Phase,
@@ -10,10 +9,10 @@ use crate::{
         slot::Slot,
     },
     wire::{
-        codec::ShortString,
         frame::put_method,
         outbox::Outbox,
         spec::{FRAME_MIN_SIZE, connection},
+        strings::ShortString,
     },
 };
 use std::{

@@ -1,20 +1,21 @@
 //! What a program holds of a connection.
 
-use crate::api::{close_connection::CloseConnection, open_channel::OpenChannel};
 use crate::{
     api::{
+        close_connection::CloseConnection,
         event::{Event, EventCallback, Source},
+        loop_handle::LoopHandle,
+        open_channel::OpenChannel,
         request::Request,
     },
     config::parameters::ConnectionParameters,
     error::{Error, Result},
-    hub::adapter::LoopHandle,
     session::{
         Phase, Shared,
         callbacks::{CallbackId, Key, Terms},
         reply::Outcome,
     },
-    wire::{codec::ShortString, secret::Secret, spec::connection, table::Table},
+    wire::{secret::Secret, spec::connection, strings::ShortString, table::Table},
 };
 use std::{
     fmt,

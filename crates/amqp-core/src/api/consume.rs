@@ -2,7 +2,7 @@
 
 use crate::{
     api::{awaited::Awaited, channel::Channel},
-    error::{Error, Invalid, Result},
+    error::{Error, Result},
     session::{
         Op, Refused, Shared, State,
         channel::{Consumer as Registered, Identity},
@@ -10,9 +10,10 @@ use crate::{
         slot::Slot,
     },
     wire::{
-        codec::ShortString,
+        fault::Invalid,
         message::{Delivery, DeliveryTag},
         spec::{Arguments, Method, basic},
+        strings::ShortString,
         table::Table,
     },
 };

@@ -4,7 +4,7 @@ use crate::{
     api::{channel::Channel, connection::ConnectionHandle},
     error::{Error, Result},
     session::callbacks::Facts,
-    wire::{codec::ShortString, message::Returned, spec::Method, table::Value},
+    wire::{message::Returned, spec::Method, strings::ShortString, table::Value},
 };
 
 /// A callback for events: it may be called any number of times, and is lent the program's state each time.

@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod consume;
 pub(crate) mod event;
 pub(crate) mod hold;
+pub(crate) mod loop_handle;
 pub(crate) mod open_channel;
 pub(crate) mod publish;
 pub(crate) mod request;

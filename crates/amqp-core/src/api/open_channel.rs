@@ -1,9 +1,8 @@
 //! channel.open, to be sent.
 
-use crate::api::{channel::Channel, connection::ConnectionHandle};
 use crate::{
-    api::awaited::Awaited,
-    error::{Error, Invalid, Result},
+    api::{awaited::Awaited, channel::Channel, connection::ConnectionHandle},
+    error::{Error, Result},
     session::{
         Op, Phase,
         channel::{ChannelState, Identity},
@@ -11,6 +10,7 @@ use crate::{
         reply::{Continuation, Outcome},
         slot::Slot,
     },
+    wire::fault::Invalid,
 };
 use std::{future::IntoFuture, sync::atomic::Ordering};
 

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{awaited::Awaited, channel::Channel, connection::ConnectionHandle},
-    error::{Error, Invalid, Result, Violation},
+    error::{Error, Result},
     session::{
         Op, Shared,
         channel::Identity,
@@ -11,9 +11,10 @@ use crate::{
         slot::Slot,
     },
     wire::{
-        codec::ShortString,
+        fault::{Invalid, Violation},
         message::{DeliveryTag, Message},
         spec::{Arguments, Call, Method, basic, channel, confirm, connection, exchange, queue},
+        strings::ShortString,
         table::Table,
     },
 };

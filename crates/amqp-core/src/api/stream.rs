@@ -8,12 +8,13 @@ use crate::{
         hold::Hold,
         request::Request,
     },
-    error::{Error, Invalid, Result},
+    error::{Error, Result},
     session::{Shared, reply::Continuation, slot::Slot},
     wire::{
-        codec::ShortString,
+        fault::Invalid,
         message::{Delivery, Message},
         spec::basic,
+        strings::ShortString,
     },
 };
 use futures_core::Stream;

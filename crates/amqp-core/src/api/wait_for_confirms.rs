@@ -2,7 +2,7 @@
 
 use crate::{
     api::{awaited::Awaited, channel::Channel},
-    error::{Error, Invalid, Result, Stage},
+    error::{Error, Result, Stage},
     session::{
         Shared,
         channel::Identity,
@@ -12,6 +12,7 @@ use crate::{
         slot::Slot,
         timer::TimeoutId,
     },
+    wire::fault::Invalid,
 };
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 

@@ -1,17 +1,18 @@
 //! What arrives on channels, but for content.
 
-use crate::driver::Driver;
 use crate::{
     api::event::Event,
-    error::{CloseReason, Error, Violation},
+    driver::Driver,
+    error::{CloseReason, Error},
     session::{
         callbacks::Key,
         channel::{ChannelState, Phase},
-        confirm::Confirmation,
         reply::{Answer, Continuation, Expect, Raised, lend},
     },
     trace::events,
     wire::{
+        confirmation::Confirmation,
+        fault::Violation,
         frame::put_method,
         spec::{Arguments, Method, basic, channel},
     },

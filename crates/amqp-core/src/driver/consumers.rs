@@ -6,8 +6,7 @@ use crate::{
         consume::{OnMessage, Oversized},
         event::{Event, Source},
     },
-    driver::Trouble,
-    error::{Error, Violation},
+    error::Error,
     session::{
         Shared,
         callbacks::Key,
@@ -16,11 +15,12 @@ use crate::{
         reply::{Answer, Job, Raised, lend},
     },
     wire::{
-        codec::{ShortStr, ShortString},
         content::{Carrier, Incoming},
+        fault::Violation,
         frame::put_method,
         message::{Delivery, DeliveryTag},
         spec::{Arguments, basic},
+        strings::{ShortStr, ShortString},
     },
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -322,4 +322,11 @@ fn returned<S: 'static>(
         let (source, event) = (Source::Channel(channel.clone()), event.clone());
         jobs.push_back((number, Box::new(move |state| callback(state, &source, &event))));
     }
+}
+
+/// What is wrong with a message.
+pub(crate) enum Trouble {
+    Violation(Violation),
+    /// The channel cannot go on.
+    Channel(Error),
 }

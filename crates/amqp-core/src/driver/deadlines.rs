@@ -1,7 +1,7 @@
 //! What a connection does when time has passed.
 
-use crate::driver::{Driver, End};
 use crate::{
+    driver::{Driver, End},
     error::{Error, Stage},
     protocol::{
         handshake::Handshake,

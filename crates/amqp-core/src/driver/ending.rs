@@ -1,9 +1,9 @@
 //! How a connection ends, by whomever: everything outstanding is answered, in order.
 
-use crate::driver::Driver;
 use crate::{
     api::{connection::ConnectionHandle, event::Event, writable::wake_all},
-    error::{CloseReason, Error, IoError, Violation, tls::TlsProblem},
+    driver::Driver,
+    error::{CloseReason, Error, attempt::IoError, tls::TlsProblem},
     protocol::handshake::Handshake,
     session::{
         Op, Phase,
@@ -12,7 +12,7 @@ use crate::{
         reply::{Answer, Continuation},
     },
     trace::events,
-    wire::spec::connection,
+    wire::{fault::Violation, spec::connection},
 };
 use std::{
     io, mem,

@@ -7,9 +7,8 @@ use crate::{
         event::{Event, Source},
         writable::wake_all,
     },
-    driver::consumers::Lines,
-    error::{Error, IoError, Stage, Violation},
-    hub::adapter::OnOpen,
+    driver::consumers::{Lines, Trouble},
+    error::{Error, Stage, attempt::IoError},
     protocol::{
         Event as Heard, Protocol,
         handshake::{Handshake, Login},
@@ -18,13 +17,14 @@ use crate::{
     session::{
         Op, Shared,
         callbacks::Key,
-        reply::{Answer, Job, Raised, lend},
+        reply::{Answer, Job, OnOpen, Raised, lend},
     },
     trace::{
         events,
         frames::{self, Wiretap},
     },
     wire::{
+        fault::Violation,
         frame::put_method,
         inbox::Inbox,
         outbox::Outbox,
@@ -374,11 +374,4 @@ impl<S: 'static> Driver<S> {
     pub(crate) fn is_writing(&self) -> bool {
         !self.writing.is_empty()
     }
-}
-
-/// What is wrong with a message.
-pub(crate) enum Trouble {
-    Violation(Violation),
-    /// The channel cannot go on.
-    Channel(Error),
 }

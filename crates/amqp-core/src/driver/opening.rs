@@ -1,17 +1,19 @@
 //! From the first octet to the open connection, or to the reason why there is none with this endpoint.
 
-use crate::driver::{Driver, End, deadlines::Deadlines};
 use crate::{
     api::{connection::ConnectionHandle, event::Event},
-    error::{CloseReason, Error, Invalid, Result, Stage, tls::TlsProblem},
+    driver::{Driver, End, deadlines::Deadlines},
+    error::{CloseReason, Error, Result, Stage, tls::TlsProblem},
     protocol::{
         Protocol, Stranger,
-        handshake::{Handshake, Limits, Refusal},
+        handshake::{Handshake, Refusal},
         heartbeat::Heartbeat,
+        limits::Limits,
     },
     session::{Phase, callbacks::Key},
     trace::events,
     wire::{
+        fault::Invalid,
         frame::{ENVELOPE, put_method},
         inbox::Inbox,
         outbox::Outbox,

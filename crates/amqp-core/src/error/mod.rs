@@ -1,9 +1,14 @@
 //! What can go wrong, sorted by whose fault it is and what to do about it.
 
+pub(crate) mod attempt;
 pub mod tls;
 
+pub use crate::wire::fault::{Invalid, Violation};
+pub use attempt::{Attempt, IoError};
+use attempt::{causes, tried};
+
 use crate::{error::tls::TlsProblem, wire::message::Returned};
-use std::{collections::BTreeSet, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -341,104 +346,6 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// An address that could not be connected to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attempt {
-    /// `host:port` of the endpoint that it is an address of.
-    pub endpoint: Arc<str>,
-    /// `address:port`, or `host:port` where the name could not be resolved or the address is not to blame.
-    pub address: Arc<str>,
-    /// What the operating system said, or the words of the `error`.
-    pub cause: IoError,
-    /// What happened behind the network: in TLS or AMQP, or in no time. `None` where it was the network itself.
-    pub error: Option<Arc<Error>>,
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.error {
-            Some(error) => write!(f, "{error}"),
-            None if self.endpoint == self.address => write!(f, "{}: {}", self.address, self.cause),
-            None => write!(f, "{} ({}): {}", self.endpoint, self.address, self.cause),
-        }
-    }
-}
-
-/// Kind and words of an [`io::Error`], which itself can be neither cloned nor compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IoError {
-    /// The kind.
-    pub kind: io::ErrorKind,
-    /// The words.
-    pub text: Arc<str>,
-}
-
-impl From<io::Error> for IoError {
-    fn from(error: io::Error) -> Self {
-        Self { kind: error.kind(), text: error.to_string().into() }
-    }
-}
-
-impl fmt::Display for IoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// What a program asked for that cannot be put on the wire.
-#[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
-    /// A short string holds at most 255 octets [§4.2.5.3].
-    #[error("a name of {0} octets is longer than 255")]
-    NameTooLong(usize),
-    /// The properties do not fit into one frame.
-    #[error("properties of {length} octets do not fit into a frame, the limit is {limit}")]
-    PropertiesTooLarge {
-        /// Octets.
-        length: usize,
-        /// Octets.
-        limit: usize,
-    },
-    /// A method's arguments do not fit into one frame.
-    #[error("arguments of {length} octets do not fit into a frame, the limit is {limit}")]
-    ArgumentsTooLarge {
-        /// Octets.
-        length: usize,
-        /// Octets.
-        limit: usize,
-    },
-    /// Tables and arrays may be nested 32 levels deep.
-    #[error("a table is nested more than 32 levels deep")]
-    TooDeep,
-    /// A long string, array or table holds less than 2^32 octets.
-    #[error("a value of {0} octets does not fit into 32 bits")]
-    ValueTooLong(usize),
-    /// RabbitMQ has no such thing, and would close the whole connection with 540.
-    #[error("RabbitMQ does not implement {0} and would close the connection")]
-    NotImplemented(&'static str),
-    /// The consumer tag is in use on this channel; the broker would close the whole connection with 530.
-    #[error("the consumer tag \"{0}\" is in use on this channel")]
-    DuplicateConsumerTag(Arc<str>),
-    /// A publish can only be answered in confirm mode.
-    #[error(
-        "the outcome of a publish is only known in confirm mode: call confirm_select or confirm_delivery first, or use send()"
-    )]
-    NotInConfirmMode,
-    /// The broker has no publisher confirms, or no basic.nack, and would close the whole connection.
-    #[error("the broker does not offer publisher confirms")]
-    NoConfirms,
-    /// RabbitMQ cannot read infinity or NaN in a table, and would close the whole connection with 541.
-    #[error("a table holds a number that is not finite")]
-    NotFinite,
-    /// The channel number is in use, 0, or over the negotiated limit.
-    #[error("channel number {0} is not free")]
-    ChannelNumber(u16),
-    /// A request without a reply cannot be waited for.
-    #[error("{0}")]
-    Other(&'static str),
-}
-
 impl From<Invalid> for Error {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
@@ -466,51 +373,6 @@ pub enum Misuse {
 impl From<Misuse> for Error {
     fn from(misuse: Misuse) -> Self {
         Self::Misuse(misuse)
-    }
-}
-
-/// A rule of the protocol that the peer broke.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The reply code to close with; `None` where the specification says to hang up without another word [§4.2.3].
-    pub code: Option<u16>,
-    /// The rule.
-    pub what: &'static str,
-}
-
-impl Violation {
-    /// Bad frame end: the stream is out of step, nothing more can be said on it.
-    pub const fn fatal(what: &'static str) -> Self {
-        Self { code: None, what }
-    }
-    /// 501: a frame that cannot be decoded.
-    pub const fn frame(what: &'static str) -> Self {
-        Self { code: Some(501), what }
-    }
-    /// 502: a field with an illegal value.
-    pub const fn syntax(what: &'static str) -> Self {
-        Self { code: Some(502), what }
-    }
-    /// 503: a method out of turn.
-    pub const fn command(what: &'static str) -> Self {
-        Self { code: Some(503), what }
-    }
-    /// 504: a channel that is not open.
-    pub const fn channel(what: &'static str) -> Self {
-        Self { code: Some(504), what }
-    }
-    /// 505: a frame out of turn.
-    pub const fn unexpected(what: &'static str) -> Self {
-        Self { code: Some(505), what }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code {
-            Some(code) => write!(f, "{} ({code})", self.what),
-            None => f.write_str(self.what),
-        }
     }
 }
 
@@ -654,39 +516,6 @@ impl Error {
             _ => None,
         }
     }
-}
-
-/// Different addresses among the attempts; a name that was not resolved is none.
-fn addresses(attempts: &[Attempt]) -> usize {
-    let is_address = |attempt: &&Attempt| attempt.address.parse::<SocketAddr>().is_ok();
-    attempts.iter().filter(is_address).map(|attempt| &attempt.address).collect::<BTreeSet<_>>().len()
-}
-
-fn tried(attempts: &[Attempt]) -> String {
-    let tried = match addresses(attempts) {
-        0 => "no address found".into(),
-        1 => "1 address tried".into(),
-        n => format!("{n} addresses tried"),
-    };
-    if attempts.len() > addresses(attempts).max(1) { format!("{tried}, {} attempts", attempts.len()) } else { tried }
-}
-
-fn causes(attempts: &[Attempt]) -> String {
-    let mut causes: Vec<_> = match attempts {
-        [] => vec!["the name has no addresses".into()],
-        [only] => vec![only.cause.to_string()],
-        _ => attempts.iter().map(ToString::to_string).collect(),
-    };
-    causes.dedup();
-    let mut text = causes.join("; ");
-    if attempts.iter().any(|attempt| attempt.cause.kind == io::ErrorKind::ConnectionRefused) {
-        text.push_str(
-            " - is RabbitMQ running there? Start one with rabbitmq-server, or docker run -p 5672:5672 rabbitmq",
-        );
-    } else if addresses(attempts) == 0 {
-        text.push_str(" - is the name right?");
-    }
-    text
 }
 
 fn said(reason: &Option<CloseReason>) -> String {

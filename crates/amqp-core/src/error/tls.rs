@@ -1,6 +1,6 @@
 //! What can be wrong with TLS, whichever back end says it.
 
-use crate::error::IoError;
+use crate::error::attempt::IoError;
 use std::{
     io::{self, ErrorKind},
     sync::Arc,

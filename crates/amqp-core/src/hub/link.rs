@@ -1,17 +1,24 @@
 //! One connection of a loop, with its socket: from its name to its end.
 
-use crate::hub::{Interest, Network, Token};
 use crate::{
-    config::endpoint::{Endpoint, Next, Tries},
+    config::endpoint::Endpoint,
     driver::Driver,
-    error::{Attempt, IoError, Result},
+    error::{
+        Result,
+        attempt::{Attempt, IoError},
+    },
     hub::{
-        adapter::OnOpen,
+        Interest, Network, Token,
         dial::Dial,
         pump::{Filled, fill, flush},
         stream::Stream,
+        tries::{Next, Tries},
     },
-    session::{Shared, bell::Bell, reply::Raised},
+    session::{
+        Shared,
+        bell::Bell,
+        reply::{OnOpen, Raised},
+    },
     trace::events,
 };
 use slab::Slab;

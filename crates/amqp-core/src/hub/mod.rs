@@ -7,16 +7,17 @@ mod network;
 pub(crate) mod pump;
 pub(crate) mod stream;
 pub mod task;
+mod tries;
 
 pub use network::{Interest, Network, Token};
 
 use crate::{
+    api::loop_handle::LoopHandle,
     error::Result,
-    hub::adapter::{LoopHandle, OnOpen},
     session::{
         Shared,
         bell::Bell,
-        reply::{Job, Raised, lend},
+        reply::{Job, OnOpen, Raised, lend},
     },
     trace::events,
 };

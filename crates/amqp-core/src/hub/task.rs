@@ -1,10 +1,10 @@
 //! A hub inside a future: what the adapters of runtimes share.
 
 use crate::{
-    api::{awaited::Awaited, connection::ConnectionHandle},
+    api::{awaited::Awaited, connection::ConnectionHandle, loop_handle::LoopHandle},
     config::parameters::ConnectionParameters,
     error::Result,
-    hub::{Hub, Network, Token, Turn, adapter::LoopHandle},
+    hub::{Hub, Network, Token, Turn},
 };
 use std::{
     future::{Future, poll_fn},

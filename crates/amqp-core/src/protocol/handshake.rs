@@ -1,19 +1,18 @@
 //! From the protocol header to connection.open-ok [§2.2.4]: what each step answers, and what it may be answered with.
 
-use std::sync::Arc;
-
 use crate::{
     config::{
         credentials::{Credentials, Exchange, Failure, offers},
         parameters::ConnectionParameters,
     },
-    error::Violation,
-    protocol::PROVISIONAL_FRAME_MAX,
+    protocol::limits::{Limits, PROVISIONAL_FRAME_MAX},
     wire::{
+        fault::Violation,
         spec::{FRAME_MIN_SIZE, Method, connection},
         table::{Table, Value},
     },
 };
+use std::sync::Arc;
 
 /// What the client waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,22 +26,6 @@ pub(crate) enum Handshake {
     Open(Limits),
     /// Nothing: the connection is usable.
     Done,
-}
-
-/// What both peers agreed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// The highest channel number.
-    pub(crate) channel_max: u16,
-    /// Octets in a frame, its envelope included.
-    pub(crate) frame_max: usize,
-    /// Seconds; 0 is off.
-    pub(crate) heartbeat: u16,
-}
-
-impl Limits {
-    /// Before there are any.
-    pub(crate) const PROVISIONAL: Self = Self { channel_max: 0, frame_max: PROVISIONAL_FRAME_MAX, heartbeat: 0 };
 }
 
 /// Which of the credentials are presented, and what more they have to say.

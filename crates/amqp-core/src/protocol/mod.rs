@@ -2,12 +2,14 @@
 
 pub(crate) mod handshake;
 pub mod heartbeat;
+pub(crate) mod limits;
 
 use crate::{
-    error::Violation,
-    session::confirm::Confirmation,
+    protocol::limits::PROVISIONAL_FRAME_MAX,
     wire::{
+        confirmation::Confirmation,
         content::{Assembly, Carrier, InPlace, Incoming, in_place},
+        fault::Violation,
         frame::{BAD_END, ENVELOPE, HEAD, Head, Kind},
         spec::{FRAME_END, Method, PROTOCOL_HEADER, connection},
     },
@@ -46,9 +48,6 @@ pub(crate) enum Event<'a> {
     Method(u16, Box<Method>),
     Connection(Box<connection::Method>),
 }
-
-/// Octets that a peer may send in a frame before the size is agreed.
-pub(crate) const PROVISIONAL_FRAME_MAX: usize = 128 * 1024;
 
 /// What a peer is that answers with something else than a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

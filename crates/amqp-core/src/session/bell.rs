@@ -1,10 +1,9 @@
 //! How other threads, and callbacks, reach the loop: a list of what is new, and one wake-up while it sleeps.
 
 use crate::{
-    hub::adapter::OnOpen,
     session::{
         Shared,
-        reply::Job,
+        reply::{Job, OnOpen},
         timer::{TimeoutId, Timers},
     },
     sync::{Mutex, MutexGuard},

@@ -4,9 +4,9 @@ use crate::{
     error::Error,
     session::{Pending, confirm::Confirms},
     wire::{
-        codec::ShortString,
         outbox::Outbox,
         spec::{Arguments, MethodId, basic},
+        strings::ShortString,
     },
 };
 use std::{

@@ -7,26 +7,12 @@ use crate::{
         reply::{Answer, Continuation},
         timer::TimeoutId,
     },
-    wire::{
-        message::Returned,
-        spec::{Arguments, Method, MethodId, basic},
-    },
+    wire::{confirmation::Confirmation, message::Returned},
 };
 use std::{
     collections::{HashMap, VecDeque},
     mem,
 };
-
-/// basic.ack or basic.nack from the broker, in confirm mode: pika's `ack_nack_callback` is given these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Confirmation {
-    /// The number of the publish, counted from 1 behind confirm.select.
-    pub delivery_tag: u64,
-    /// Whether all earlier ones are meant as well.
-    pub multiple: bool,
-    /// Whether the broker took responsibility; otherwise it could not.
-    pub ack: bool,
-}
 
 /// What became of a publish in confirm mode.
 ///
@@ -232,35 +218,6 @@ pub(crate) fn outcome(answer: Answer) -> Result<PublishOutcome> {
     }
 }
 
-impl Confirmation {
-    /// Decodes a method frame's payload; `None` if it is no confirm.
-    pub(crate) fn get(payload: &[u8]) -> Option<Self> {
-        let (&[0, 60, 0, method, t0, t1, t2, t3, t4, t5, t6, t7], &[bits]) = payload.split_first_chunk::<12>()? else {
-            return None;
-        };
-        let delivery_tag = u64::from_be_bytes([t0, t1, t2, t3, t4, t5, t6, t7]);
-        match method {
-            80 | 120 => Some(Self { delivery_tag, multiple: bits & 1 != 0, ack: method == 80 }),
-            _ => None,
-        }
-    }
-
-    /// Which method it is.
-    pub(crate) fn id(self) -> MethodId {
-        if self.ack { basic::Ack::ID } else { basic::Nack::ID }
-    }
-
-    /// The same as a method.
-    pub(crate) fn method(self) -> Method {
-        let Self { delivery_tag, multiple, ack } = self;
-        if ack {
-            basic::Ack { delivery_tag, multiple }.into()
-        } else {
-            basic::Nack { delivery_tag, multiple, requeue: false }.into()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,20 +231,6 @@ mod tests {
     fn settle(confirms: &mut Confirms<()>, delivery_tag: u64, multiple: bool, ack: bool) -> Vec<PublishOutcome> {
         let settled = confirms.confirmed(Confirmation { delivery_tag, multiple, ack });
         settled.into_iter().map(|(_, outcome)| outcome).collect()
-    }
-
-    #[test]
-    fn a_confirm_is_known_by_its_octets() {
-        for (ack, multiple) in [(true, false), (true, true), (false, true)] {
-            let confirmation = Confirmation { delivery_tag: 0x0102_0304_0506_0708, multiple, ack };
-            let mut payload = vec![];
-            confirmation.method().put(&mut payload).unwrap();
-            assert_eq!(Confirmation::get(&payload), Some(confirmation));
-            assert_eq!(Confirmation::get(&payload[..12]), None);
-        }
-        let mut payload = vec![];
-        Method::from(basic::Reject { delivery_tag: 1, requeue: true }).put(&mut payload).unwrap();
-        assert_eq!(Confirmation::get(&payload), None);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! because what was accepted is not lost.
 
 use crate::{
-    error::Invalid,
     session::{State, channel::ChannelState},
     wire::{
+        fault::Invalid,
         outbox::Outbox,
         spec::{Method, channel},
     },

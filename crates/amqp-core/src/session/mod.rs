@@ -16,8 +16,8 @@ use crate::{
         event::EventCallback,
     },
     config::parameters::ConnectionParameters,
-    error::{Error, Invalid, Result},
-    protocol::handshake::Limits,
+    error::{Error, Result},
+    protocol::limits::Limits,
     session::{
         bell::Bell,
         callbacks::CallbackManager,
@@ -27,11 +27,12 @@ use crate::{
     },
     sync::{Mutex, MutexGuard},
     wire::{
-        codec::ShortString,
+        fault::Invalid,
         frame::{Content, put_ack, put_content, put_method},
         message::DeliveryTag,
         outbox::Outbox,
         spec::{self, Method, basic},
+        strings::ShortString,
         table::Table,
     },
 };

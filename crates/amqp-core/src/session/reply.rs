@@ -1,6 +1,7 @@
 //! Where replies go, and how the program's code is called.
 
 use crate::{
+    api::connection::ConnectionHandle,
     error::{Error, Result},
     session::slot::Slot,
     wire::{
@@ -104,3 +105,6 @@ pub(crate) fn lend(callback: impl FnOnce() -> Result<()>) -> Result<(), Raised> 
         Err(payload) => Err(Raised::Panic(payload)),
     }
 }
+
+/// What is told whether a connection could be opened.
+pub(crate) type OnOpen<S> = Box<dyn FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> Result<()> + Send>;

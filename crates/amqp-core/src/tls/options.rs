@@ -1,14 +1,11 @@
 //! What a program says about TLS.
 
 use crate::{
-    error::tls::TlsProblem,
+    error::{Error, Result, tls::TlsProblem},
     tls::{
         NOT_BUILT_IN,
         session::{Connector, Session},
     },
-};
-use crate::{
-    error::{Error, Result},
     wire::secret::Secret,
 };
 use std::{

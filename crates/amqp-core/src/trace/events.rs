@@ -4,7 +4,7 @@
 //! at `debug` each step. So a session in which nothing goes wrong says nothing above `debug`. There is no `error`: what
 //! ends a connection is told to the program, which knows whether that is one. Nothing here has a secret to tell.
 
-use crate::{error::Error, protocol::handshake::Limits, wire::table::Table};
+use crate::{error::Error, protocol::limits::Limits, wire::table::Table};
 use std::{fmt::Display, net::SocketAddr, time::Duration};
 use tracing::{debug, info, warn};
 

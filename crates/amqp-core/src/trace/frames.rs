@@ -6,8 +6,6 @@
 use crate::wire::{
     frame::{HEAD, Head, Kind},
     frame_value::LARGEST,
-};
-use crate::wire::{
     outbox::Outbox,
     spec::{Method, PROTOCOL_HEADER},
 };

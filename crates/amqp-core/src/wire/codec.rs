@@ -1,10 +1,10 @@
 //! The elements of the protocol: integers, bits and strings, in network order [§4.2.5].
 
-use std::{borrow::Borrow, fmt};
-
-use crate::{
-    error::{Invalid, Violation},
-    wire::{secret::Secret, table::Value},
+use crate::wire::{
+    fault::{Invalid, Violation},
+    secret::Secret,
+    strings::ShortStr,
+    table::Value,
 };
 
 /// An element of a method's arguments: how it is written, how it is read, and what it is as a field of a table.
@@ -215,189 +215,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A name: a short string [§4.2.5.3] with its own octets, which need not be UTF-8.
-///
-/// Any length can be held; one over 255 octets is refused when it is put on the wire, with [`Invalid::NameTooLong`].
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShortString(Vec<u8>);
-
-impl ShortString {
-    /// The same octets, borrowed.
-    #[inline]
-    pub fn as_short_str(&self) -> ShortStr<'_> {
-        ShortStr(&self.0)
-    }
-}
-
-/// A short string that lies in somebody else's buffer.
-///
-/// It compares and hashes as its octets do, so that a map keyed by [`ShortString`] can be asked with
-/// [`as_bytes`](Self::as_bytes).
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShortStr<'a>(&'a [u8]);
-
-impl<'a> ShortStr<'a> {
-    /// The octets, for as long as the buffer lives.
-    #[inline]
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// The text; `None` where it is not UTF-8.
-    #[inline]
-    pub fn as_str(self) -> Option<&'a str> {
-        std::str::from_utf8(self.0).ok()
-    }
-
-    /// A copy with its own octets.
-    #[inline]
-    pub fn to_owned(self) -> ShortString {
-        ShortString(self.0.to_vec())
-    }
-}
-
-/// A long string [§4.2.5.3] with its own octets, which need not be UTF-8.
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LongString(Vec<u8>);
-
-/// What [`ShortString`] and [`LongString`] have in common.
-macro_rules! owned_octets {
-    ($($String:ident),*) => { $(
-        impl $String {
-            /// The octets.
-            #[inline]
-            pub fn as_bytes(&self) -> &[u8] {
-                &self.0
-            }
-
-            /// The text; `None` where it is not UTF-8.
-            #[inline]
-            pub fn as_str(&self) -> Option<&str> {
-                std::str::from_utf8(&self.0).ok()
-            }
-
-            /// The octets, without a copy.
-            pub fn into_bytes(self) -> Vec<u8> {
-                self.0
-            }
-        }
-
-        impl From<Vec<u8>> for $String {
-            fn from(octets: Vec<u8>) -> Self {
-                Self(octets)
-            }
-        }
-
-        impl From<&[u8]> for $String {
-            fn from(octets: &[u8]) -> Self {
-                Self(octets.to_vec())
-            }
-        }
-
-        impl From<String> for $String {
-            fn from(text: String) -> Self {
-                Self(text.into_bytes())
-            }
-        }
-
-        impl From<&String> for $String {
-            fn from(text: &String) -> Self {
-                text.as_str().into()
-            }
-        }
-
-        impl From<&str> for $String {
-            fn from(text: &str) -> Self {
-                text.as_bytes().into()
-            }
-        }
-
-        impl From<ShortStr<'_>> for $String {
-            fn from(string: ShortStr<'_>) -> Self {
-                string.0.into()
-            }
-        }
-
-        impl From<&Self> for $String {
-            fn from(string: &Self) -> Self {
-                string.clone()
-            }
-        }
-
-        impl Borrow<[u8]> for $String {
-            fn borrow(&self) -> &[u8] {
-                &self.0
-            }
-        }
-    )* };
-}
-
-/// What all three strings have in common.
-macro_rules! octets {
-    ($($String:ty),*) => { $(
-        impl $String {
-            /// How many octets there are.
-            #[inline]
-            pub fn len(&self) -> usize {
-                self.0.len()
-            }
-
-            /// Whether there are none.
-            #[inline]
-            pub fn is_empty(&self) -> bool {
-                self.0.is_empty()
-            }
-        }
-
-        impl AsRef<[u8]> for $String {
-            fn as_ref(&self) -> &[u8] {
-                self.as_bytes()
-            }
-        }
-
-        impl PartialEq<str> for $String {
-            fn eq(&self, other: &str) -> bool {
-                self.as_bytes() == other.as_bytes()
-            }
-        }
-
-        impl PartialEq<&str> for $String {
-            fn eq(&self, other: &&str) -> bool {
-                *self == **other
-            }
-        }
-
-        /// The text, with U+FFFD where it is not UTF-8.
-        impl fmt::Display for $String {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&String::from_utf8_lossy(self.as_bytes()))
-            }
-        }
-
-        /// The text in quotes, with U+FFFD where it is not UTF-8.
-        impl fmt::Debug for $String {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&String::from_utf8_lossy(self.as_bytes()), f)
-            }
-        }
-    )* };
-}
-
-owned_octets!(ShortString, LongString);
-octets!(ShortString, LongString, ShortStr<'_>);
-
-impl PartialEq<ShortStr<'_>> for ShortString {
-    fn eq(&self, other: &ShortStr<'_>) -> bool {
-        self.as_short_str() == *other
-    }
-}
-
-impl PartialEq<ShortString> for ShortStr<'_> {
-    fn eq(&self, other: &ShortString) -> bool {
-        *self == other.as_short_str()
-    }
-}
-
 impl Wire for u8 {
     fn put(&self, w: &mut Writer<'_>) -> Result<(), Invalid> {
         w.u8(*self);
@@ -463,30 +280,6 @@ impl Wire for bool {
     }
 }
 
-impl Wire for ShortString {
-    fn put(&self, w: &mut Writer<'_>) -> Result<(), Invalid> {
-        w.short(&self.0)
-    }
-    fn get(r: &mut Reader<'_>) -> Result<Self, Violation> {
-        r.short_str().map(ShortStr::to_owned)
-    }
-    fn value(&self) -> Option<Value> {
-        Some(self.clone().into())
-    }
-}
-
-impl Wire for LongString {
-    fn put(&self, w: &mut Writer<'_>) -> Result<(), Invalid> {
-        w.long(&self.0)
-    }
-    fn get(r: &mut Reader<'_>) -> Result<Self, Violation> {
-        r.long_str().map(Self::from)
-    }
-    fn value(&self) -> Option<Value> {
-        Some(self.clone().into())
-    }
-}
-
 impl Wire for Secret {
     fn put(&self, w: &mut Writer<'_>) -> Result<(), Invalid> {
         w.long(self.expose())
@@ -503,11 +296,10 @@ const TRUNCATED: Violation = Violation::syntax("a field is longer than what encl
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::HashMap;
-
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::wire::strings::{LongString, ShortString};
+    use proptest::prelude::*;
+    use std::collections::HashMap;
 
     /// Random octets that values are made of, zeros when they are used up; so that proptest can shrink every value.
     pub(crate) struct Dice<'a>(pub(crate) &'a [u8]);

@@ -1,12 +1,11 @@
 //! Content: a method, a header and a body that belong together [§4.2.6].
 
-use crate::{
-    error::Violation,
-    wire::{
-        codec::{Reader, ShortStr},
-        frame::{Head, Kind},
-        properties::Properties,
-    },
+use crate::wire::{
+    codec::Reader,
+    fault::Violation,
+    frame::{Head, Kind},
+    properties::Properties,
+    strings::ShortStr,
 };
 use bytes::Bytes;
 

@@ -2,13 +2,11 @@
 
 pub use super::frame_value::{Frame, Header};
 
-use crate::{
-    error::{Invalid, Violation},
-    wire::{
-        outbox::Outbox,
-        properties::BasicProperties,
-        spec::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, Method},
-    },
+use crate::wire::{
+    fault::{Invalid, Violation},
+    outbox::Outbox,
+    properties::BasicProperties,
+    spec::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, Method},
 };
 use bytes::Bytes;
 

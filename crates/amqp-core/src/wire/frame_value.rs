@@ -1,13 +1,11 @@
 //! A frame as a value: what pika's module `frame` has.
 
-use crate::wire::frame::{ENVELOPE, HEAD, HEARTBEAT, Head, Kind, patch_size, put_head, put_method};
-use crate::{
-    error::{Invalid, Violation},
-    wire::{
-        codec::Reader,
-        properties::{BasicProperties, Properties},
-        spec::{FRAME_BODY, FRAME_END, FRAME_HEADER, Method, PROTOCOL_HEADER},
-    },
+use crate::wire::{
+    codec::Reader,
+    fault::{Invalid, Violation},
+    frame::{ENVELOPE, HEAD, HEARTBEAT, Head, Kind, patch_size, put_head, put_method},
+    properties::{BasicProperties, Properties},
+    spec::{FRAME_BODY, FRAME_END, FRAME_HEADER, Method, PROTOCOL_HEADER},
 };
 
 /// A frame, to be written or read without a connection: by a proxy, a recorder of streams, a broker in a test.

@@ -1,9 +1,9 @@
 //! Messages as the program gets them.
 
 use crate::wire::{
-    codec::{ShortStr, ShortString},
     content::{Carrier, Incoming},
     properties::{BasicProperties, Properties},
+    strings::{ShortStr, ShortString},
 };
 use bytes::Bytes;
 use std::{fmt, sync::Arc};

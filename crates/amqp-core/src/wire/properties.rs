@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use crate::{
-    error::{Invalid, Violation},
-    wire::{
-        codec::{Reader, ShortStr, ShortString, Wire, Writer},
-        table::{Table, Value},
-    },
+use crate::wire::{
+    codec::{Reader, Wire, Writer},
+    fault::{Invalid, Violation},
+    strings::{ShortStr, ShortString},
+    table::{Table, Value},
 };
 
 /// Makes [`BasicProperties`] and the accessors of [`Properties`] from the properties in wire order: the name

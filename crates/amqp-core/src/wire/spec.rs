@@ -7,13 +7,12 @@
 
 use std::fmt;
 
-use crate::{
-    error::{Invalid, Violation},
-    wire::{
-        codec::{LongString, Reader, ShortString, Wire, Writer},
-        secret::Secret,
-        table::{Table, Value},
-    },
+use crate::wire::{
+    codec::{Reader, Wire, Writer},
+    fault::{Invalid, Violation},
+    secret::Secret,
+    strings::{LongString, ShortString},
+    table::{Table, Value},
 };
 
 /// Hands the table to the macro `$then`.

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    error::{Invalid, Violation},
-    wire::codec::{LongString, Reader, ShortStr, ShortString, Wire, Writer},
+use crate::wire::{
+    codec::{Reader, Wire, Writer},
+    fault::{Invalid, Violation},
+    strings::{LongString, ShortStr, ShortString},
 };
 
 /// Named values, in the order in which they were inserted or arrived.
