@@ -41,7 +41,12 @@ fn serve(parameters: ConnectionParameters, ready: mpsc::Sender<String>) -> Resul
 }
 
 /// Asks, and waits for the answer with the same number.
-fn call(channel: &BlockingChannel, replies: &mut pooka::Messages, queue: &str, n: u64) -> Result<Option<String>> {
+fn call(
+    channel: &BlockingChannel,
+    replies: &mut pooka::request::Messages,
+    queue: &str,
+    n: u64,
+) -> Result<Option<String>> {
     let properties = BasicProperties::new().reply_to(REPLIES).correlation_id(n.to_string());
     channel.basic_publish("", queue, n.to_string()).properties(&properties).mandatory(true).call()?;
     while let Some(reply) = replies.next_within(Duration::from_secs(10))? {

@@ -5,7 +5,7 @@
 //! Messages are acknowledged ten at a time. What is unacknowledged at the end is back in the queue.
 
 use pooka::{
-    Channel, Connection, ConnectionHandle, Delivery, Error, IoLoop, Result, SelectConnection, ShortString, basic,
+    Channel, Connection, ConnectionHandle, Delivery, Error, IoLoop, Result, SelectConnection, ShortString, spec::basic,
 };
 
 const BATCH: u64 = 10;

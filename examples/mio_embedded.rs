@@ -5,7 +5,11 @@
 //!     echo hello | nc -u -q0 127.0.0.1 PORT
 
 use mio::{Events, Interest, Poll, Registry, Token, net::UdpSocket};
-use pooka::{Channel, ConnectionHandle, Delivery, Embedded, Error, Next, Result, ShortString, queue};
+use pooka::{
+    Channel, ConnectionHandle, Delivery, Error, Result, ShortString,
+    adapter::{Embedded, Next},
+    spec::queue,
+};
 use std::{io, net::Ipv4Addr};
 
 const DATAGRAMS: Token = Token(0);

@@ -4,7 +4,7 @@
 
 use pooka::{
     Channel, Connection, ConnectionHandle, Delivery, IoLoop, PollerKind, PublishOutcome, Result, SelectConnection,
-    queue,
+    spec::queue,
 };
 
 const MESSAGES: u32 = 10;

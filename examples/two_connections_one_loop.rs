@@ -2,7 +2,7 @@
 
 use pooka::{
     Channel, ConnectionHandle, ConnectionParameters, Delivery, IoLoop, PollerKind, Result, SelectLoop, ShortString,
-    queue,
+    spec::queue,
 };
 
 const MESSAGES: usize = 5;

@@ -1,7 +1,7 @@
 //! Publisher confirms in bulk, with a real RabbitMQ.
 #![allow(clippy::unwrap_used)]
 
-use pooka::{Channel, PublishOutcome, Publishing, Result, TokioConnection};
+use pooka::{Channel, PublishOutcome, Result, TokioConnection, request::Publishing};
 use pooka_testkit::broker_url;
 use std::{
     collections::VecDeque,

@@ -10,8 +10,8 @@ mod own_adapter;
 
 use pooka::{
     BasicProperties, Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, Error, IoLoop, LoopHandle,
-    MioConnection, Outcome, ParametersBuilder, PublishOutcome, Result, SelectConnection, SmolConnection, TlsBackend,
-    TlsOptions, TokioConnection,
+    MioConnection, PublishOutcome, Result, SelectConnection, SmolConnection, TlsOptions, TokioConnection,
+    config::ParametersBuilder, request::Outcome, tls::TlsBackend,
 };
 use pooka_testkit::{RabbitNode, broker_url, tls_broker_url};
 use std::{
@@ -475,7 +475,7 @@ fn opening_fails<C: Connection<App>>(parameters: ConnectionParameters) -> String
 /// F6
 fn a_wrong_login_or_vhost_is_told_as_such<C: Connection<App>>() {
     let builder = || parameters().into_builder();
-    let wrong = pooka::PlainCredentials::new("guest", "hunter2");
+    let wrong = pooka::config::PlainCredentials::new("guest", "hunter2");
     let login = opening_fails::<C>(builder().credentials(wrong).build().unwrap());
     assert!(login.contains("login refused for user \"guest\" with PLAIN at") && login.contains("403"), "{login}");
     assert!(!login.contains("hunter2"));

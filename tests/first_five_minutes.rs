@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use pooka::{
-    Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, Error, IoLoop, Outcome, ParametersBuilder,
-    PlainCredentials, Result, SelectConnection, uri::redacted,
+    Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, Error, IoLoop, Result, SelectConnection,
+    config::{ParametersBuilder, PlainCredentials, uri::redacted},
+    request::Outcome,
 };
 use pooka_testkit::{RabbitNode, broker_url};
 use std::{

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use pooka::{
-    AmqplainCredentials, Connection, ConnectionHandle, ConnectionOrder, ConnectionParameters, Credentials, Error,
-    IoLoop, ParametersBuilder, PlainCredentials, Result, Secret, SelectConnection, Table, TcpOptions,
-    credentials::{Exchange, Failure},
+    Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, Result, SelectConnection, Table,
+    config::{
+        AmqplainCredentials, ConnectionOrder, Credentials, Exchange, Failure, ParametersBuilder, PlainCredentials,
+        Secret, TcpOptions,
+    },
 };
 use pooka_testkit::{RabbitNode, broker_url};
 use std::{

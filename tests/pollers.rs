@@ -6,7 +6,7 @@
 
 use pooka::{
     Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, IoLoop, PollerKind, Result,
-    SelectConnection, queue,
+    SelectConnection, spec::queue,
 };
 use pooka_testkit::broker_url;
 use std::{

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use pooka::{
-    Connection, ConnectionHandle, ConnectionParameters, Error, ExternalCredentials, IoLoop, ParametersBuilder, Result,
-    SelectConnection, TlsBackend, TlsOptions, TlsProblem,
+    Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, Result, SelectConnection, TlsOptions,
+    config::{ExternalCredentials, ParametersBuilder},
+    tls::{TlsBackend, TlsProblem},
 };
 use pooka_testkit::{
     Authority, Issued, RabbitNode,
@@ -22,10 +23,10 @@ use std::{
 macro_rules! both {
     ($($test:ident)*) => {
         mod over_rustls {
-            $( #[test] fn $test() { super::$test(pooka::TlsBackend::Rustls); } )*
+            $( #[test] fn $test() { super::$test(pooka::tls::TlsBackend::Rustls); } )*
         }
         mod over_native_tls {
-            $( #[test] fn $test() { super::$test(pooka::TlsBackend::NativeTls); } )*
+            $( #[test] fn $test() { super::$test(pooka::tls::TlsBackend::NativeTls); } )*
         }
     };
 }

@@ -1,7 +1,7 @@
 //! An adapter on poll(2), as one of your own could be: `docs/writing-an-adapter.md` walks through it.
 
-use pooka::hub::{Hub, Interest, Network, Token, Turn};
-use pooka::{Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, LoopHandle, Outcome, Result};
+use pooka::adapter::hub::{Hub, Interest, Network, Token, Turn};
+use pooka::{Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, LoopHandle, Result, request::Outcome};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

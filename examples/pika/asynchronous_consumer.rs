@@ -6,8 +6,8 @@
 //! Unlike pika's it deletes the queue in the end, and the exchange goes with the queue.
 
 use pooka::{
-    Channel, Connection, ConnectionHandle, Delivery, Error, IoLoop, Result, SelectConnection, ShortString, basic,
-    exchange, queue,
+    Channel, Connection, ConnectionHandle, Delivery, Error, IoLoop, Result, SelectConnection, ShortString,
+    spec::{basic, exchange, queue},
 };
 
 const EXCHANGE_TYPE: &str = "topic";

@@ -6,8 +6,9 @@
 //! The messages wait in the queue for `pika_asynchronous_consumer`.
 
 use pooka::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionHandle, Error, IoLoop, Result, SelectConnection,
-    exchange, queue,
+    BasicProperties, Channel, Connection, ConnectionHandle, Error, IoLoop, Result, SelectConnection,
+    message::Confirmation,
+    spec::{exchange, queue},
 };
 use std::{collections::BTreeSet, time::Duration};
 

@@ -2,7 +2,7 @@
 //!
 //!     ./run broker -- cargo run --example pika_callback_passing_style
 
-use pooka::{Channel, Connection, ConnectionHandle, Delivery, IoLoop, Result, SelectConnection, queue};
+use pooka::{Channel, Connection, ConnectionHandle, Delivery, IoLoop, Result, SelectConnection, spec::queue};
 
 /// What pika's example keeps in globals: it is lent to every callback.
 #[derive(Default)]

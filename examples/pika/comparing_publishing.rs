@@ -4,7 +4,7 @@
 
 use pooka::{
     BasicProperties, BlockingConnection, Channel, Connection, ConnectionHandle, ConnectionParameters, IoLoop, Result,
-    SelectConnection, queue,
+    SelectConnection, spec::queue,
 };
 use std::time::Instant;
 

@@ -2,7 +2,7 @@
 //!
 //!     ./run broker -- cargo run --example pika_using_urlparameters --features blocking
 
-use pooka::{BlockingConnection, ConnectionParameters, PlainCredentials, Result, Value};
+use pooka::{BlockingConnection, ConnectionParameters, Result, Value, config::PlainCredentials};
 
 fn connect(parameters: ConnectionParameters) -> Result<()> {
     let endpoint = parameters.endpoint();

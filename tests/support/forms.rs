@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "not every suite has every form")]
 
 use pooka::{
-    Connection, ConnectionHandle, ConnectionParameters, IoLoop, LoopHandle, Outcome, PollerKind, Result,
-    SelectConnection, SelectLoop, TokioLoop,
+    Connection, ConnectionHandle, ConnectionParameters, IoLoop, LoopHandle, PollerKind, Result, SelectConnection,
+    SelectLoop, TokioLoop, request::Outcome,
 };
 use tokio::runtime::{Builder, Runtime};
 

@@ -3,7 +3,7 @@
 use futures_lite::{FutureExt, future::block_on};
 use pooka::{
     BlockingConnection, Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, Result, SmolConnection,
-    TlsBackend, TokioConnection,
+    TokioConnection, tls::TlsBackend,
 };
 use pooka_testkit::{RabbitNode, broker_url, tls_broker_url};
 use std::{

@@ -2,6 +2,7 @@
 //!
 //! Adapters own sockets and wait; everything else is here. Programs use the `pooka` crate, which re-exports this one.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // The rooms, ground floor first: each uses only those above it in this list (tests/rooms.rs).
 

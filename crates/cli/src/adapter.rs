@@ -7,7 +7,7 @@ use crate::{
 };
 use pooka::{
     Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, MioConnection, Result, SelectConnection,
-    SmolConnection, TlsBackend, TlsOptions, TokioConnection, TokioLoop,
+    SmolConnection, TlsOptions, TokioConnection, TokioLoop, tls::TlsBackend,
 };
 use std::{
     fmt,

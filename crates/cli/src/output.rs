@@ -2,7 +2,7 @@
 
 use crate::options::Format;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use pooka::{BasicProperties, Message, ShortStr, Table, Value};
+use pooka::{BasicProperties, Message, Table, Value, message::ShortStr};
 use serde_json::{Map, Value as Json, json};
 use std::io::{self, Write};
 

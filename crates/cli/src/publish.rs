@@ -8,7 +8,7 @@ use crate::{
     options::{Common, Publish, table},
     progress::Progress,
 };
-use pooka::{BasicProperties, Channel, ConnectionHandle, PublishOutcome, Result, Returned};
+use pooka::{BasicProperties, Channel, ConnectionHandle, PublishOutcome, Result, message::Returned};
 use std::{io, sync::Arc, time::Duration};
 
 struct Work {

@@ -6,7 +6,11 @@ use crate::{
     end::End,
     options::{Bind, Common, Declare, Delete, Purge, table},
 };
-use pooka::{Channel, Request, Result, exchange, queue};
+use pooka::{
+    Channel, Result,
+    request::Request,
+    spec::{exchange, queue},
+};
 
 /// What is answered with one line.
 fn told<W: 'static>(app: &mut App<W>, channel: &Channel<App<W>>, line: Result<String>) {
