@@ -64,6 +64,7 @@ fn waiting_for_confirms_ends_when_all_are_there_and_says_whether_one_was_a_nack(
     let (mut scene, channel) = confirming();
     assert!(ready(pin!(channel.wait_for_confirms().into_future())).unwrap(), "nothing was published");
     publish(&channel, 3);
+    run(&mut scene);
     assert_eq!(channel.unconfirmed(), 3);
     let mut all = pin!(channel.wait_for_confirms().into_future());
     let mut two = pin!(channel.wait_for_confirms().at_most(2).into_future());
@@ -71,6 +72,7 @@ fn waiting_for_confirms_ends_when_all_are_there_and_says_whether_one_was_a_nack(
     ack(&mut scene, 3, false);
     assert!(ready(two).unwrap() && poll(all.as_mut()).is_pending());
     publish(&channel, 1);
+    run(&mut scene);
     scene.wire.say(1, basic::Nack { delivery_tag: 1, multiple: false, requeue: false });
     ack(&mut scene, 2, true);
     assert!(!ready(all).unwrap(), "what was published later does not matter");

@@ -13,6 +13,8 @@ use stories::{Log, logging, scene, with_channel};
 stories! {
     what_cannot_be_sent_is_refused_before_its_first_octet
     a_publish_is_settled_by_what_the_broker_says_of_it
+    a_confirm_that_the_broker_cannot_give_ends_the_connection
+    what_waited_for_the_broker_to_want_content_can_be_confirmed_when_it_is_out
     what_comes_back_keeps_its_properties_and_is_told_to_everybody
     confirms_are_told_until_a_closing_channel_is_closed
     without_confirm_mode_an_outcome_cannot_be_waited_for
@@ -86,6 +88,64 @@ fn a_publish_is_settled_by_what_the_broker_says_of_it() {
     scene.wire.hang_up();
     scene.run(&mut log).unwrap();
     assert_eq!(log[3], "4 unknown");
+}
+
+/// T4: it was told as "acked" whatever the broker confirmed.
+fn a_confirm_that_the_broker_cannot_give_ends_the_connection() {
+    let outcome_of = |publishes: u64, confirm: basic::Ack, unwritten: bool, confirming: bool| {
+        let (mut scene, mut log, channel) = with_channel();
+        if confirming {
+            channel.confirm_select().send().unwrap();
+            scene.run(&mut log).unwrap();
+        }
+        for _ in 0..publishes {
+            channel.basic_publish("", "q", "x").then(|log: &mut Log, _, outcome| match outcome {
+                Ok(outcome) => log.push(format!("{outcome:?}")),
+                Err(Error::Protocol { violation, .. }) => log.push(format!("{:?}", violation.code)),
+                Err(error) => log.push(error.to_string()),
+            });
+        }
+        if unwritten {
+            scene.wire.room(Some(0));
+        } else {
+            scene.run(&mut log).unwrap();
+        }
+        log.clear();
+        scene.wire.say(1, confirm);
+        scene.run(&mut log).unwrap();
+        assert_eq!(scene.connection.is_open(), log.first().is_none_or(|first| first == "Acked"), "{log:?}");
+        log.retain(|line| !line.contains("closed"));
+        log
+    };
+    let ack = |delivery_tag, multiple| basic::Ack { delivery_tag, multiple };
+    let refused = ["Some(503)"; 10];
+    for multiple in [false, true] {
+        assert_eq!(outcome_of(10, ack(1000, multiple), false, true), refused, "never published");
+        assert_eq!(outcome_of(10, ack(11, multiple), false, true), refused, "the next one");
+        assert_eq!(outcome_of(10, ack(10, multiple), true, true), refused, "not written");
+    }
+    assert_eq!(outcome_of(10, ack(0, false), false, true), refused, "no publish has the number 0");
+    assert_eq!(outcome_of(10, ack(0, true), false, true), ["Acked"; 10], "all that are outstanding");
+    assert_eq!(outcome_of(10, ack(0, true), true, true), [""; 0], "none is outstanding there");
+    assert_eq!(outcome_of(0, ack(1, false), false, false), [""; 0]);
+}
+
+/// T4: channel.flow holds publishes back that are numbered already.
+fn what_waited_for_the_broker_to_want_content_can_be_confirmed_when_it_is_out() {
+    for active in [true, false] {
+        let (mut scene, mut log, channel) = with_channel();
+        channel.confirm_select().send().unwrap();
+        scene.wire.say(1, channel::Flow { active: false });
+        scene.run(&mut log).unwrap();
+        channel.basic_publish("", "q", "x").then(|log: &mut Log, _, outcome| log.push(format!("{:?}", outcome.ok())));
+        scene.run(&mut log).unwrap();
+        scene.wire.say(1, channel::Flow { active });
+        scene.run(&mut log).unwrap();
+        scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+        scene.run(&mut log).unwrap();
+        assert_eq!(log[0], if active { "Some(Acked)" } else { "None" });
+        assert_eq!(scene.connection.is_open(), active);
+    }
 }
 
 /// C10, PR3: the header by which it is known again stands beside the program's own, and the callback of returns is told too.

@@ -166,17 +166,37 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    pub(super) fn confirmed(&mut self, number: u16, confirmation: Confirmation, state: &mut S) -> Result<(), Raised> {
+    pub(super) fn confirmed(
+        &mut self,
+        number: u16,
+        confirmation: Confirmation,
+        now: Instant,
+        state: &mut S,
+    ) -> Result<(), Raised> {
         if self.ignores() {
             return Ok(());
         }
         self.hook(number, confirmation.id(), || confirmation.method());
         let mut guard = self.shared.lock();
-        let confirms = guard.channels.get_mut(&number).and_then(|channel| channel.confirms.as_mut());
-        let (settled, waits, all) = confirms
-            .map(|confirms| (confirms.confirmed(confirmation), confirms.has_waits(), confirms.unconfirmed() == 0))
-            .unwrap_or_default();
+        let written = guard.taken - self.writing.len() as u64;
+        let confirmed = match guard.channels.get_mut(&number) {
+            Some(ChannelState { confirms: Some(confirms), .. }) => {
+                let settled = confirms.confirmed(confirmation, written);
+                settled.map(|settled| (settled, confirms.has_waits(), confirms.unconfirmed() == 0))
+            }
+            Some(ChannelState { phase: Phase::Open, .. }) => {
+                Err(Violation::command("a confirm on a channel that is not in confirm mode"))
+            }
+            _ => Ok(Default::default()),
+        };
         drop(guard);
+        let (settled, waits, all) = match confirmed {
+            Ok(confirmed) => confirmed,
+            Err(violation) => {
+                self.violated(violation, now);
+                return Ok(());
+            }
+        };
         for (then, outcome) in settled {
             self.jobs.extend(then.resolve(Ok(Answer::Outcome(outcome))).map(|job| (number, job)));
         }

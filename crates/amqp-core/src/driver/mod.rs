@@ -178,7 +178,7 @@ impl<S: 'static> Driver<S> {
                 Ok(Some(Heard::Connection(method))) => self.on_connection(*method, now),
                 Ok(Some(Heard::Method(number, method))) => self.on_method(number, *method, now),
                 Ok(Some(Heard::Confirmation(number, confirmation))) => {
-                    if let Err(raised) = self.confirmed(number, confirmation, state) {
+                    if let Err(raised) = self.confirmed(number, confirmation, now, state) {
                         return Err(self.raised(number, raised));
                     }
                 }
@@ -306,6 +306,7 @@ impl<S: 'static> Driver<S> {
         }
         mem::swap(&mut state.outbox, &mut self.writing);
         state.in_flight = self.writing.len();
+        state.taken += self.writing.len() as u64;
         drop(state);
         frames::sending(&self.endpoint, &self.writing);
         &mut self.writing

@@ -7,7 +7,7 @@ use crate::{
         reply::{Answer, Continuation},
         timer::TimeoutId,
     },
-    wire::{confirmation::Confirmation, message::Returned},
+    wire::{confirmation::Confirmation, fault::Violation, message::Returned},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -37,7 +37,7 @@ pub(crate) const PUBLISH_HEADER: &str = "x-pooka-publish";
 pub(crate) struct Confirms<S> {
     /// The number of the first in the ring.
     first: u64,
-    ring: VecDeque<Place<S>>,
+    ring: VecDeque<Publish<S>>,
     unconfirmed: usize,
     /// Those of them whose outcome somebody waits for: asked at each read while a stream is full.
     awaited: usize,
@@ -47,6 +47,16 @@ pub(crate) struct Confirms<S> {
     nacked: bool,
     waits: Vec<Wait<S>>,
 }
+
+/// A publish, by its number.
+struct Publish<S> {
+    /// How many octets the connection has written when this publish is written: before that nobody can confirm it.
+    end: u64,
+    place: Place<S>,
+}
+
+/// The `end` of a publish that waits until the broker wants content again.
+pub(crate) const PAUSED: u64 = u64::MAX;
 
 enum Place<S> {
     /// Its confirm came out of turn.
@@ -82,9 +92,9 @@ impl<S> Default for Confirms<S> {
 }
 
 impl<S: 'static> Confirms<S> {
-    /// The next publish has been sent.
+    /// The next publish stands in the outbound buffer, and is written when the connection has written `end` octets.
     #[inline]
-    pub(crate) fn published(&mut self, then: Option<(Continuation<S>, u64)>) {
+    pub(crate) fn published(&mut self, end: u64, then: Option<(Continuation<S>, u64)>) {
         let place = match then {
             None => Place::Counted,
             Some((then, mark)) => {
@@ -95,44 +105,65 @@ impl<S: 'static> Confirms<S> {
                 Place::Awaited { then, mark, returned: None }
             }
         };
-        self.ring.push_back(place);
+        self.ring.push_back(Publish { end, place });
         self.unconfirmed += 1;
     }
 
     /// The broker has given the publish with this mark back; its ack is still to come.
     pub(crate) fn returned(&mut self, mark: u64, message: Returned) {
         let number = self.marks.get(&mark).copied();
-        let place = number.and_then(|number| self.at(number));
-        if let Some(Place::Awaited { returned, .. }) = place {
+        let publish = number.and_then(|number| self.at(number));
+        if let Some(Publish { place: Place::Awaited { returned, .. }, .. }) = publish {
             *returned = Some(Box::new(message));
         }
     }
 
-    fn at(&mut self, number: u64) -> Option<&mut Place<S>> {
+    /// What waited until the broker wanted content goes out, behind `from` octets of the connection.
+    pub(crate) fn released(&mut self, from: u64) {
+        let waited = self.ring.iter_mut().rev().take_while(|publish| publish.end == PAUSED);
+        waited.for_each(|publish| publish.end = from);
+    }
+
+    fn at(&mut self, number: u64) -> Option<&mut Publish<S>> {
         let at = number.checked_sub(self.first)?;
         self.ring.get_mut(usize::try_from(at).ok()?)
     }
 
-    /// What this confirm settles. One that the broker has sent before settles nothing.
-    pub(crate) fn confirmed(&mut self, confirmation: Confirmation) -> Settled<S> {
+    /// What this confirm settles, on a connection that has written so many octets.
+    ///
+    /// A confirm of what the broker has confirmed before settles nothing: what has been told stands, and nobody is harmed.
+    /// One of a publish that the broker cannot have, because it is not made or not written, is a violation: believed, it
+    /// would tell that messages are safe which never left.
+    pub(crate) fn confirmed(&mut self, confirmation: Confirmation, written: u64) -> Result<Settled<S>, Violation> {
         let Confirmation { delivery_tag, multiple, ack } = confirmation;
+        // "All outstanding messages" are those that the broker has [§1.8.3.13].
+        let all = multiple && delivery_tag == 0;
+        if !all && delivery_tag >= self.first {
+            match self.at(delivery_tag) {
+                None => return Err(UNPUBLISHED),
+                Some(publish) if publish.end > written => return Err(UNWRITTEN),
+                Some(_) => {}
+            }
+        }
         let mut settled = vec![];
         if multiple {
-            let through = if delivery_tag == 0 { u64::MAX } else { delivery_tag };
-            while self.first <= through {
-                let Some(place) = self.ring.pop_front() else { break };
+            let is_meant = |publish: &Publish<S>| publish.end <= written;
+            while (all || self.first <= delivery_tag) && self.ring.front().is_some_and(is_meant) {
+                let Some(publish) = self.ring.pop_front() else { break };
                 self.first += 1;
-                self.settle(place, ack, &mut settled);
+                self.settle(publish.place, ack, &mut settled);
             }
-        } else if let Some(place) = self.at(delivery_tag) {
-            let place = mem::replace(place, Place::Settled);
+        } else if let Some(publish) = self.at(delivery_tag) {
+            let place = mem::replace(&mut publish.place, Place::Settled);
             self.settle(place, ack, &mut settled);
+        } else if delivery_tag == 0 {
+            return Err(UNPUBLISHED);
         }
-        while let Some(Place::Settled) = self.ring.front() {
+        while let Some(Publish { place: Place::Settled, .. }) = self.ring.front() {
             self.ring.pop_front();
             self.first += 1;
         }
-        settled
+        Ok(settled)
     }
 
     fn settle(&mut self, place: Place<S>, ack: bool, settled: &mut Settled<S>) {
@@ -202,13 +233,16 @@ impl<S: 'static> Confirms<S> {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Continuation<S>> {
         self.marks.clear();
         (self.unconfirmed, self.awaited) = (0, 0);
-        let publishes = self.ring.drain(..).filter_map(|place| match place {
+        let publishes = self.ring.drain(..).filter_map(|publish| match publish.place {
             Place::Awaited { then, .. } => Some(then),
             Place::Settled | Place::Counted => None,
         });
         publishes.chain(self.waits.drain(..).map(|wait| wait.then))
     }
 }
+
+const UNPUBLISHED: Violation = Violation::command("a confirm of a message that was never published");
+const UNWRITTEN: Violation = Violation::command("a confirm of a message that has not been sent yet");
 
 /// What the answer to a publish says.
 pub(crate) fn outcome(answer: Answer) -> Result<PublishOutcome> {
@@ -224,12 +258,12 @@ mod tests {
 
     fn outstanding(numbers: u64) -> Confirms<()> {
         let mut confirms = Confirms::default();
-        (0..numbers).for_each(|_| confirms.published(Some((Continuation::Nobody, 0))));
+        (0..numbers).for_each(|_| confirms.published(0, Some((Continuation::Nobody, 0))));
         confirms
     }
 
     fn settle(confirms: &mut Confirms<()>, delivery_tag: u64, multiple: bool, ack: bool) -> Vec<PublishOutcome> {
-        let settled = confirms.confirmed(Confirmation { delivery_tag, multiple, ack });
+        let settled = confirms.confirmed(Confirmation { delivery_tag, multiple, ack }, 0).unwrap();
         settled.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
@@ -240,8 +274,36 @@ mod tests {
         assert_eq!(settle(&mut confirms, 3, false, true), []);
         assert_eq!(settle(&mut confirms, 4, true, true), [const { PublishOutcome::Acked }; 3]);
         assert_eq!(settle(&mut confirms, 0, true, true), [PublishOutcome::Acked]);
-        assert_eq!(settle(&mut confirms, 9, true, true), []);
         assert_eq!((confirms.ring.len(), confirms.unconfirmed()), (0, 0));
+    }
+
+    /// T4: what is not published, and what is not written, cannot have been confirmed.
+    #[test]
+    fn a_broker_can_only_confirm_what_it_has() {
+        let confirm = |confirms: &mut Confirms<()>, delivery_tag, multiple, written| {
+            let confirmation = Confirmation { delivery_tag, multiple, ack: true };
+            confirms.confirmed(confirmation, written).map(|settled| settled.len())
+        };
+        let mut confirms = Confirms::<()>::default();
+        (1..=4).for_each(|n| confirms.published(n * 10, Some((Continuation::Nobody, 0))));
+        confirms.published(PAUSED, Some((Continuation::Nobody, 0)));
+        for multiple in [false, true] {
+            assert_eq!(confirm(&mut confirms, 6, multiple, u64::MAX - 1), Err(UNPUBLISHED));
+            assert_eq!(confirm(&mut confirms, u64::MAX, multiple, 25), Err(UNPUBLISHED));
+            assert_eq!(confirm(&mut confirms, 3, multiple, 29), Err(UNWRITTEN));
+            assert_eq!(confirm(&mut confirms, 5, multiple, 1000), Err(UNWRITTEN));
+        }
+        assert_eq!(confirm(&mut confirms, 0, false, 100), Err(UNPUBLISHED));
+        assert_eq!(confirm(&mut confirms, 2, false, 20), Ok(1));
+        assert_eq!(confirm(&mut confirms, 0, true, 30), Ok(2), "all that are outstanding there");
+        assert_eq!(
+            (confirm(&mut confirms, 1, false, 30), confirm(&mut confirms, 3, true, 30)),
+            (Ok(0), Ok(0)),
+            "again"
+        );
+        confirms.released(40);
+        assert_eq!(confirm(&mut confirms, 5, true, 40), Ok(2));
+        assert_eq!(confirm(&mut confirms, 6, true, 40), Err(UNPUBLISHED), "nothing is left");
     }
 
     fn returned(number: u64) -> Returned {
@@ -258,7 +320,7 @@ mod tests {
     #[test]
     fn what_came_back_and_is_refused_is_not_in_any_queue() {
         let mut confirms = Confirms::<()>::default();
-        (1..=2).for_each(|mark| confirms.published(Some((Continuation::Nobody, mark))));
+        (1..=2).for_each(|mark| confirms.published(0, Some((Continuation::Nobody, mark))));
         (1..=2).for_each(|mark| confirms.returned(mark, returned(mark)));
         assert_eq!(settle(&mut confirms, 1, false, false), [PublishOutcome::Nacked]);
         assert_eq!(settle(&mut confirms, 2, false, true), [PublishOutcome::Returned(Box::new(returned(2)))]);
@@ -284,18 +346,23 @@ mod tests {
                 if next(2) == 0 {
                     published += 1;
                     let mark = if next(3) == 0 { 1000 + published } else { 0 };
-                    confirms.published(Some((Continuation::Nobody, mark)));
+                    confirms.published(0, Some((Continuation::Nobody, mark)));
                     marked.push(mark != 0);
                     expected.push(None);
                     continue;
                 }
-                let delivery_tag = next(published + 1) + 1;
+                let delivery_tag = next(published + 2);
                 let (multiple, ack) = (next(4) == 0, next(5) != 0);
                 let comes_back = marked.get(delivery_tag as usize) == Some(&true) && next(2) == 0;
                 if comes_back {
                     confirms.returned(1000 + delivery_tag, returned(delivery_tag));
                 }
-                let through = delivery_tag.min(published);
+                let confirmation = Confirmation { delivery_tag, multiple, ack };
+                if delivery_tag > published || delivery_tag == 0 && !multiple {
+                    assert_eq!(confirms.confirmed(confirmation, 0).err(), Some(UNPUBLISHED));
+                    continue;
+                }
+                let through = if delivery_tag == 0 { published } else { delivery_tag };
                 let range = if multiple { 1..=through } else { delivery_tag..=through };
                 let mut wanted = vec![];
                 for number in range {
@@ -306,7 +373,7 @@ mod tests {
                         *place = Some(if ack { PublishOutcome::Acked } else { PublishOutcome::Nacked });
                     }
                 }
-                let settled = confirms.confirmed(Confirmation { delivery_tag, multiple, ack });
+                let settled = confirms.confirmed(confirmation, 0).unwrap();
                 assert_eq!(settled.len(), wanted.len());
                 for ((_, outcome), (number, back, ack)) in settled.iter().zip(&wanted) {
                     match outcome {
@@ -339,13 +406,13 @@ mod tests {
         settle(&mut confirms, 2, false, true);
         assert_eq!(told(&mut confirms), [(1, true)]);
         // What is published later does not keep him waiting.
-        confirms.published(None);
+        confirms.published(0, None);
         settle(&mut confirms, 5, true, false);
         assert_eq!(told(&mut confirms), [(2, false)]);
         confirms.wait(3, 0, Continuation::Nobody);
         settle(&mut confirms, 6, true, true);
         assert_eq!(told(&mut confirms), [(3, true)]);
-        confirms.published(None);
+        confirms.published(0, None);
         confirms.wait(4, 0, Continuation::Nobody);
         assert!(confirms.give_up(4).is_some() && confirms.give_up(4).is_none());
     }

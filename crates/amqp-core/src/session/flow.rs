@@ -18,7 +18,7 @@ impl<S: 'static> State<S> {
         flow_ok(&mut self.outbox);
         let Some(channel) = self.channels.get_mut(&number) else { return };
         if active {
-            self.paused -= channel.release_to(&mut self.outbox);
+            self.paused -= channel.release_to(&mut self.outbox, self.taken);
             channel.paused = None;
         } else {
             channel.paused.get_or_insert_default();
@@ -26,7 +26,7 @@ impl<S: 'static> State<S> {
     }
 }
 
-impl<S> ChannelState<S> {
+impl<S: 'static> ChannelState<S> {
     /// Octets that wait until the broker wants content again.
     pub(crate) fn paused_octets(&self) -> usize {
         self.paused.as_ref().map_or(0, |paused| paused.len())
@@ -51,6 +51,7 @@ impl<S> ChannelState<S> {
         &mut self,
         outbox: &mut Outbox,
         paused: &mut usize,
+        taken: u64,
         method: &Method,
         frame_max: usize,
     ) -> Result<(), Invalid> {
@@ -61,15 +62,18 @@ impl<S> ChannelState<S> {
             _ => put(outbox)?,
         }
         if matches!(method, Method::Channel(channel::Method::Close(_))) {
-            *paused -= self.release_to(outbox);
+            *paused -= self.release_to(outbox, taken);
         }
         Ok(())
     }
 
-    /// Moves what waits, and says how many octets that were.
-    pub(crate) fn release_to(&mut self, outbox: &mut Outbox) -> usize {
+    /// Moves what waits into the outbox, out of which `taken` octets have been taken, and says how many octets that were.
+    pub(crate) fn release_to(&mut self, outbox: &mut Outbox, taken: u64) -> usize {
         let Some(waiting) = &mut self.paused else { return 0 };
         let octets = waiting.len();
+        if let Some(confirms) = &mut self.confirms {
+            confirms.released(taken + outbox.len() as u64);
+        }
         outbox.append(std::mem::take(waiting));
         octets
     }

@@ -22,7 +22,7 @@ use crate::{
         bell::Bell,
         callbacks::CallbackManager,
         channel::{ChannelState, Identity, Phase as ChannelPhase},
-        confirm::Confirms,
+        confirm::{Confirms, PAUSED},
         reply::{Continuation, Expect},
     },
     sync::{Mutex, MutexGuard},
@@ -72,6 +72,8 @@ pub(crate) struct State<S: 'static> {
     /// `host:port` of the endpoint that is tried, or connected to.
     pub(crate) endpoint: Arc<str>,
     pub(crate) outbox: Outbox,
+    /// Octets that the loop has ever taken out of the outbox, to write them.
+    pub(crate) taken: u64,
     /// Octets that the loop has taken out of the outbox and not yet written.
     pub(crate) in_flight: usize,
     /// Octets of channels on which the broker wants no content for the time being.
@@ -157,6 +159,7 @@ impl<S: 'static> Shared<S> {
                 phase: Phase::Opening,
                 endpoint,
                 outbox: Outbox::default(),
+                taken: 0,
                 in_flight: 0,
                 paused: 0,
                 limits: Limits::PROVISIONAL,
@@ -386,7 +389,7 @@ impl<S: 'static> State<S> {
 
     fn encode(&mut self, identity: &Identity, method: &Method, expect: Option<Expect>) -> Result<()> {
         let channel = usable(&mut self.channels, identity)?;
-        channel.put_request(&mut self.outbox, &mut self.paused, method, self.limits.frame_max)?;
+        channel.put_request(&mut self.outbox, &mut self.paused, self.taken, method, self.limits.frame_max)?;
         self.frames += 1;
         match method {
             Method::Channel(spec::channel::Method::Close(close)) => {
@@ -430,7 +433,8 @@ impl<S: 'static> State<S> {
             put_content(outbox, identity.number, content, frame_max)
         })?;
         if let Some(confirms) = &mut channel.confirms {
-            confirms.published(then.take());
+            let end = if channel.paused.is_some() { PAUSED } else { self.taken + self.outbox.len() as u64 };
+            confirms.published(end, then.take());
         }
         self.frames += content.frames(frame_max);
         Ok(())
@@ -439,7 +443,7 @@ impl<S: 'static> State<S> {
     /// connection.close is next: whatever waits goes out before it, and nothing more can be asked of the channels.
     pub(crate) fn desert(&mut self, reason: &Error) {
         for channel in self.channels.values_mut().filter(|channel| channel.phase == ChannelPhase::Open) {
-            self.paused -= channel.release_to(&mut self.outbox);
+            self.paused -= channel.release_to(&mut self.outbox, self.taken);
             channel.phase = ChannelPhase::Deserted;
             channel.identity.close(reason.clone());
         }
