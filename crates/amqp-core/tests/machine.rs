@@ -33,6 +33,7 @@ stories! {
     a_delivery_tag_is_good_on_its_own_channel_only
     a_consumer_tag_in_use_is_refused_before_the_broker_sees_it
     a_message_over_the_limit_is_refused_with_its_tag
+    a_message_over_the_limit_is_told_before_its_body_comes
     a_channel_without_handles_and_without_anything_going_on_is_closed
     a_channel_without_handles_is_closed_when_its_publishes_are_confirmed
     events_reach_who_registered_for_them_until_they_are_removed
@@ -387,6 +388,37 @@ fn a_message_over_the_limit_is_refused_with_its_tag() {
     scene.run(&mut log).unwrap();
     let later = channel.basic_publish("", "q", "x").send();
     assert!(matches!(later, Err(Error::MessageTooLarge { delivery_tag: 3, size: 11, limit: 10, .. })), "{later:?}");
+}
+
+/// T15: a consumer and basic.get hear of it at once, and what comes of the body is thrown away.
+fn a_message_over_the_limit_is_told_before_its_body_comes() {
+    let parameters = ConnectionParameters::builder().max_message_size(10).build().unwrap();
+    let (mut scene, mut log) = scene(parameters);
+    let channel = scene.connection.channel().send().unwrap();
+    let oversized = channel.basic_consume("q").consumer_tag("c").on_message(logging);
+    let oversized = oversized.on_oversized(|log: &mut Log, channel, oversized| {
+        log.push(format!("{} octets", oversized.size));
+        channel.basic_reject(oversized.delivery_tag, false)
+    });
+    oversized.send().unwrap();
+    scene.open_channel(1, &mut log).unwrap();
+    let header = |size: u64| [&[0, 60, 0, 0][..], &size.to_be_bytes(), &[0, 0]].concat();
+    scene.wire.heard();
+    scene.wire.say(1, basic::Deliver { consumer_tag: "c".into(), delivery_tag: 1, ..Default::default() });
+    scene.wire.frame(2, 1, &header(20));
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["20 octets"]);
+    assert_eq!(scene.wire.heard_methods()[0].1, basic::Reject { delivery_tag: 1, requeue: false }.into());
+    channel.basic_get("q").then(|log: &mut Log, _, got| log.push(format!("{:?}", got.map(|_| ()))));
+    scene.run(&mut log).unwrap();
+    [&[0; 12][..], &[], &[0; 8]].iter().for_each(|piece| scene.wire.frame(3, 1, piece));
+    scene.wire.say(1, basic::GetOk { delivery_tag: 2, ..Default::default() });
+    scene.wire.frame(2, 1, &header(1 << 40));
+    scene.run(&mut log).unwrap();
+    assert!(log[1].contains("message 2 on channel 1 has 1099511627776 octets, the limit is 10"), "{log:?}");
+    scene.wire.frame(3, 1, &[0; 60_000]);
+    scene.run(&mut log).unwrap();
+    assert!(log.len() == 2 && channel.is_open(), "{log:?}");
 }
 
 fn a_channel_without_handles_and_without_anything_going_on_is_closed() {

@@ -112,7 +112,7 @@ fn a_frame_where_it_does_not_belong_ends_the_connection() {
     ]);
 }
 
-/// Faults 10, PR18, D-4: method, header, and exactly the octets that it announces.
+/// Faults 10, PR18, D-4, T15: method, header, and exactly the octets that it announces.
 fn content_out_of_turn_ends_the_connection() {
     violations(&[
         ("a body out of turn", Some(505), |s| s.wire.frame(3, 1, b"x")),
@@ -149,6 +149,14 @@ fn content_out_of_turn_ends_the_connection() {
         ("a header of another class", Some(501), |s| {
             s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
             s.wire.frame(2, 1, &[0, 50, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }),
+        ("a body that no number in memory can count", Some(502), |s| {
+            s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
+            s.wire.frame(2, 1, &[0, 60, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        }),
+        ("a body of 2^64 - 1 octets", Some(502), |s| {
+            s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });
+            s.wire.frame(2, 1, &[0, 60, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0]);
         }),
         ("properties that do not add up", Some(502), |s| {
             s.wire.say(1, basic::Deliver { consumer_tag: "c".into(), ..Default::default() });

@@ -176,9 +176,9 @@ impl Protocol {
                 }
                 Kind::Header => {
                     let largest = self.max_message_size;
-                    let whole = self.assembly(head.channel)?.header(payload, largest)?;
+                    let told = self.assembly(head.channel)?.header(payload, largest)?;
                     self.taken += head.total();
-                    if whole {
+                    if told {
                         return self.assembled(head.channel).map(Some);
                     }
                 }
@@ -217,7 +217,7 @@ impl Protocol {
     fn take_back(&mut self) {
         if let Some(channel) = self.lent.take() {
             if let Ok(assembly) = self.assembly(channel) {
-                assembly.reset();
+                assembly.take_back();
             }
         }
     }

@@ -97,7 +97,11 @@ impl<'a> Header<'a> {
             return Err(Violation::frame("a content header of another class than its method"));
         }
         reader.u16()?;
-        Ok(Self { size: reader.u64()?, properties: Properties::walk(reader.rest())? })
+        let size = reader.u64()?;
+        if size > i64::MAX as u64 {
+            return Err(Violation::syntax("a content header announces a body of 2^63 octets or more"));
+        }
+        Ok(Self { size, properties: Properties::walk(reader.rest())? })
     }
 }
 
@@ -139,9 +143,12 @@ pub(crate) fn in_place<'a>(
     if size == 0 {
         return Ok(whole(&[], header_end));
     }
+    if size > max_message_size {
+        return Ok(InPlace::Pieces);
+    }
     let rest = octets.get(header_end..).unwrap_or_default();
     let Some(head) = Head::peek(rest, frame_max)? else { return Ok(InPlace::Incomplete) };
-    if (head.channel, head.kind, head.size as u64) != (channel, Kind::Body, size) || size > max_message_size {
+    if (head.channel, head.kind, head.size as u64) != (channel, Kind::Body, size) {
         return Ok(InPlace::Pieces);
     }
     match head.payload(rest)? {
@@ -190,7 +197,8 @@ impl Assembly {
         self.stage = Stage::Header;
     }
 
-    /// Its header has come. True: there is no body, the message is whole.
+    /// Its header has come. True: it can be told now, because there is no body, or because the body is too large: that one
+    /// is thrown away as it comes.
     pub(crate) fn header(&mut self, payload: &[u8], max_message_size: u64) -> Result<bool, Violation> {
         if self.stage != Stage::Header {
             return Err(Violation::unexpected("a content header without a content method before it"));
@@ -198,8 +206,9 @@ impl Assembly {
         self.size = Header::get(payload)?.size;
         self.header.clear();
         self.header.extend_from_slice(payload);
-        self.stage = Stage::Body { left: self.size, kept: self.size <= max_message_size };
-        Ok(self.is_whole())
+        let kept = self.size <= max_message_size;
+        self.stage = Stage::Body { left: self.size, kept };
+        Ok(!kept || self.is_whole())
     }
 
     /// A body frame of `size` octets begins.
@@ -222,14 +231,20 @@ impl Assembly {
         }
     }
 
-    /// Whether nothing is missing any more.
+    /// Whether nothing is missing any more of a message that has not been told yet.
     pub(crate) fn is_whole(&mut self) -> bool {
-        if !matches!(self.stage, Stage::Body { left: 0, .. }) {
-            return false;
+        match self.stage {
+            Stage::Body { left: 0, kept: true } => {
+                self.whole = std::mem::take(&mut self.body).into();
+                self.stage = Stage::Whole;
+                true
+            }
+            Stage::Body { left: 0, kept: false } => {
+                self.reset();
+                false
+            }
+            _ => false,
         }
-        self.whole = std::mem::take(&mut self.body).into();
-        self.stage = Stage::Whole;
-        true
     }
 
     /// The whole message.
@@ -239,8 +254,15 @@ impl Assembly {
         Ok(Incoming { carrier, properties, body: &self.whole, shared: Some(&self.whole), size })
     }
 
+    /// The message has been lent, and its caller is done with it.
+    pub(crate) fn take_back(&mut self) {
+        if self.stage == Stage::Whole {
+            self.reset();
+        }
+    }
+
     /// Ready for the next message; buffers are kept if they are small.
-    pub(crate) fn reset(&mut self) {
+    fn reset(&mut self) {
         self.stage = Stage::Idle;
         self.whole = Bytes::new();
         for buffer in [&mut self.method, &mut self.header] {
