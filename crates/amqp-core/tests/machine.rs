@@ -34,6 +34,7 @@ stories! {
     a_consumer_tag_in_use_is_refused_before_the_broker_sees_it
     a_message_over_the_limit_is_refused_with_its_tag
     a_message_over_the_limit_is_told_before_its_body_comes
+    a_header_that_grew_in_the_broker_is_taken_up_to_twice_the_size_of_a_frame
     a_channel_without_handles_and_without_anything_going_on_is_closed
     a_channel_without_handles_is_closed_when_its_publishes_are_confirmed
     events_reach_who_registered_for_them_until_they_are_removed
@@ -419,6 +420,50 @@ fn a_message_over_the_limit_is_told_before_its_body_comes() {
     scene.wire.frame(3, 1, &[0; 60_000]);
     scene.run(&mut log).unwrap();
     assert!(log.len() == 2 && channel.is_open(), "{log:?}");
+}
+
+/// T25: the broker adds x-death to a header that just fitted, and sends it.
+fn a_header_that_grew_in_the_broker_is_taken_up_to_twice_the_size_of_a_frame() {
+    let grown = |octets: usize, interrupted: bool| {
+        let (mut scene, mut log) = scene(ConnectionParameters::builder().frame_max(4096).build().unwrap());
+        let channel = scene.connection.channel().send().unwrap();
+        channel
+            .basic_consume("jobs")
+            .consumer_tag("c")
+            .on_message(|log: &mut Log, _, delivery| {
+                log.push(delivery.properties.raw_headers().map_or(0, <[u8]>::len).to_string());
+            })
+            .send()
+            .unwrap();
+        scene.open_channel(1, &mut log).unwrap();
+        scene.wire.heard();
+        // Class, weight, size and flags are 14 octets, the key and its type 3, lengths 8.
+        let properties = BasicProperties::new().header("k", "x".repeat(octets - 8 - 14 - 3 - 8));
+        scene.wire.say(1, basic::Deliver { consumer_tag: "c".into(), delivery_tag: 1, ..Default::default() });
+        if interrupted {
+            scene.wire.frame(8, 0, &[]);
+        }
+        scene.wire.content(1, &properties, b"body", 4);
+        scene.run(&mut log).unwrap();
+        let close = scene.wire.heard_methods().pop();
+        (log.first().cloned().unwrap_or_default(), scene.connection.close_reason(), close)
+    };
+    for interrupted in [false, true] {
+        for octets in [4096, 4097, 8192] {
+            let (told, reason, _) = grown(octets, interrupted);
+            assert_eq!((told, reason), ((octets - 8 - 14 - 4).to_string(), None));
+        }
+        let (_, reason, close) = grown(8193, interrupted);
+        let reason = reason.unwrap();
+        let Some((0, Method::Connection(connection::Method::Close(close)))) = close else { panic!("{close:?}") };
+        assert!(
+            reason.is_connection_error() && reason.reply_code() == Some(501) && close.reply_code == 501,
+            "{close:?}"
+        );
+        let Error::HeaderTooLarge { queue: Some(queue), limit: 8192, .. } = &reason else { panic!("{reason:#?}") };
+        let text = reason.to_string();
+        assert!(&**queue == "jobs" && text.contains("\"jobs\"") && text.contains("frame_max"), "{text}");
+    }
 }
 
 fn a_channel_without_handles_and_without_anything_going_on_is_closed() {

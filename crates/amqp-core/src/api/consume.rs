@@ -243,8 +243,8 @@ impl<S: 'static> Shared<S> {
             drop(guard);
             return Err(Box::new(Refused { error, then, op: None }));
         }
-        let (tag, no_ack) = (method.consumer_tag.clone(), method.no_ack);
-        state.ops.push(Op::Consume { channel: channel.clone(), tag, no_ack, callbacks });
+        let (tag, no_ack, queue) = (method.consumer_tag.clone(), method.no_ack, method.queue.clone());
+        state.ops.push(Op::Consume { channel: channel.clone(), queue, tag, no_ack, callbacks });
         self.news.store(true, Ordering::Release);
         self.unlock(guard);
         Ok(())

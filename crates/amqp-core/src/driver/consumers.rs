@@ -44,6 +44,7 @@ struct Line<S: 'static> {
 }
 
 struct Consumer<S: 'static> {
+    queue: ShortString,
     tag: Arc<ShortString>,
     channel: Channel<S>,
     no_ack: bool,
@@ -87,12 +88,26 @@ impl<S: 'static> Lines<S> {
         line.handle.is_gone().then(|| line.identity.clone())
     }
 
-    pub(crate) fn consume(&mut self, channel: Channel<S>, tag: ShortString, no_ack: bool, callbacks: OnMessage<S>) {
+    pub(crate) fn consume(
+        &mut self,
+        channel: Channel<S>,
+        queue: ShortString,
+        tag: ShortString,
+        no_ack: bool,
+        callbacks: OnMessage<S>,
+    ) {
         let identity = channel.identity().clone();
         if let Some(line) = self.line(&identity) {
             line.silent.retain(|silent| **silent != tag);
-            line.consumers.push(Consumer { tag: Arc::new(tag), channel, no_ack, cancelled: false, callbacks });
+            line.consumers.push(Consumer { queue, tag: Arc::new(tag), channel, no_ack, cancelled: false, callbacks });
         }
+    }
+
+    /// The queue that a consumer consumes from.
+    pub(crate) fn queue(&self, number: u16, tag: ShortStr<'_>) -> Option<&ShortString> {
+        let line = self.0.get(usize::from(number))?.as_ref()?;
+        let consumer = line.consumers.iter().find(|consumer| consumer.tag.as_bytes() == tag.as_bytes())?;
+        Some(&consumer.queue)
     }
 
     /// The program cancels: from now on what arrives goes back to its queue. Without an answer to wait for, the consumer is

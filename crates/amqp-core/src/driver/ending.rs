@@ -12,7 +12,7 @@ use crate::{
         reply::{Answer, Continuation},
     },
     trace::events,
-    wire::{fault::Violation, spec::connection},
+    wire::{content::Carrier, fault::Violation, frame::HEADER_TOO_LARGE, spec::connection},
 };
 use std::{
     io, mem,
@@ -72,12 +72,33 @@ impl<S: 'static> Driver<S> {
 
     /// The broker broke the protocol: it is told, if that is still possible, and not waited for.
     pub(super) fn violated(&mut self, violation: Violation, now: Instant) {
+        let error = Error::Protocol { endpoint: self.endpoint(), violation: violation.clone() };
+        self.violated_by(&violation, error, now);
+    }
+
+    /// A message whose header the broker has made so long: every connection that is sent it would end, so it is told which.
+    pub(super) fn header_too_large(&mut self, now: Instant) {
+        let message = self.protocol.belongs_to(self.inbox.unread());
+        let queue = message.and_then(|(channel, carrier)| match carrier {
+            Carrier::Deliver { consumer_tag, .. } => self.lines.queue(channel, consumer_tag),
+            Carrier::GetOk { .. } | Carrier::Return { .. } => None,
+        });
+        let limit = self.shared.lock().limits.frame_max;
+        let error = Error::HeaderTooLarge {
+            endpoint: self.endpoint(),
+            queue: queue.map(|queue| queue.to_string().into()),
+            limit: limit.saturating_mul(2),
+        };
+        self.violated_by(&HEADER_TOO_LARGE, error, now);
+    }
+
+    fn violated_by(&mut self, violation: &Violation, error: Error, now: Instant) {
         if let Some(reply_code) = violation.code.filter(|_| self.handshake == Handshake::Done) {
             let reply_text = violation.what.into();
             self.say(0, &connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 }.into());
             self.last_words(now);
         }
-        self.lost(Error::Protocol { endpoint: self.endpoint(), violation });
+        self.lost(error);
     }
 
     fn last_words(&mut self, now: Instant) {

@@ -25,7 +25,7 @@ use crate::{
     },
     wire::{
         fault::Violation,
-        frame::put_method,
+        frame::{HEADER_TOO_LARGE, put_method},
         inbox::Inbox,
         outbox::Outbox,
         spec::{Method, MethodId, PROTOCOL_HEADER, connection},
@@ -165,6 +165,7 @@ impl<S: 'static> Driver<S> {
                 return Ok(()); // half of another version's header
             }
             match self.protocol.next(self.inbox.unread()) {
+                Err(HEADER_TOO_LARGE) => self.header_too_large(now),
                 Err(violation) => self.violated(violation, now),
                 Ok(None) => return Ok(()),
                 Ok(Some(Heard::Message(number, ref incoming))) => {
@@ -203,7 +204,9 @@ impl<S: 'static> Driver<S> {
                     self.protocol.open(identity.number);
                     self.lines.open(identity, handle);
                 }
-                Op::Consume { channel, tag, no_ack, callbacks } => self.lines.consume(channel, tag, no_ack, callbacks),
+                Op::Consume { channel, queue, tag, no_ack, callbacks } => {
+                    self.lines.consume(channel, queue, tag, no_ack, callbacks);
+                }
                 Op::Cancel { identity, tag, nowait } => self.lines.cancel(&identity, &tag, nowait),
                 Op::Confirm { identity, callback } => self.lines.confirm(&identity, callback),
                 Op::Closing(identity) => self.lines.closing(&identity),

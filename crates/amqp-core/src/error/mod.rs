@@ -189,6 +189,21 @@ pub enum Error {
         /// The rule that was broken.
         violation: Violation,
     },
+    /// A message has a content header that does not even fit into twice the negotiated `frame_max`; the connection was
+    /// closed with 501. The broker adds headers of its own, `x-death` for example, to one that fitted when it was published,
+    /// and will send it again to whoever consumes next.
+    #[error(
+        "{endpoint} sent a message{} whose header is over {limit} octets, twice frame_max: every consumer of it ends like this - connect with a larger frame_max (the broker's may have to grow too), or take the message out of the queue",
+        from_queue(.queue)
+    )]
+    HeaderTooLarge {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// The queue, where it is known: not for basic.get and what comes back.
+        queue: Option<Arc<str>>,
+        /// Octets, with the frame's envelope.
+        limit: usize,
+    },
     /// Something did not happen in time.
     #[error("{what} took longer than {} s{}", .after.as_secs_f32(), .stage.hint())]
     Timeout {
@@ -318,7 +333,7 @@ variants! {
     ConnectionClosedByBroker ConnectionClosedByClient ChannelClosedByBroker ChannelClosedByClient ConsumerCancelled
     CannotConnect IncompatibleProtocol Tls AuthenticationRefused MechanismNotOffered
     CredentialsFailed LoginTooLarge AccessRefused OpenAborted StreamLost
-    HeartbeatTimeout BlockedTimeout Protocol Timeout Invalid
+    HeartbeatTimeout BlockedTimeout Protocol HeaderTooLarge Timeout Invalid
     NoFreeChannels NotOpen OutboundFull MessageTooLarge Unroutable
     Nacked StaleDeliveryTag Callback Panicked LoopGone
     Io NoSuchPoller Misuse BadParameter
@@ -454,6 +469,7 @@ impl Error {
             | Self::HeartbeatTimeout { .. }
             | Self::BlockedTimeout { .. }
             | Self::Protocol { .. }
+            | Self::HeaderTooLarge { .. }
             | Self::LoopGone => true,
             // The channel of a reply that is late stays in step.
             Self::Timeout { stage, .. } => *stage != Stage::Reply,
@@ -497,7 +513,10 @@ impl Error {
             Self::Timeout { .. } => io::ErrorKind::TimedOut,
             Self::StreamLost { cause, .. } => cause.kind,
             Self::AuthenticationRefused { .. } | Self::AccessRefused { .. } => io::ErrorKind::PermissionDenied,
-            Self::Protocol { .. } | Self::IncompatibleProtocol { .. } | Self::Tls { .. } => io::ErrorKind::InvalidData,
+            Self::Protocol { .. }
+            | Self::HeaderTooLarge { .. }
+            | Self::IncompatibleProtocol { .. }
+            | Self::Tls { .. } => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::Other,
         }
     }
@@ -513,9 +532,14 @@ impl Error {
             }
             Self::ConnectionClosedByClient { code, .. } | Self::ChannelClosedByClient { code, .. } => Some(*code),
             Self::Protocol { violation, .. } => violation.code,
+            Self::HeaderTooLarge { .. } => Some(501),
             _ => None,
         }
     }
+}
+
+fn from_queue(queue: &Option<Arc<str>>) -> String {
+    queue.as_ref().map_or_else(String::new, |queue| format!(" from queue \"{queue}\""))
 }
 
 fn said(reason: &Option<CloseReason>) -> String {

@@ -124,6 +124,15 @@ impl Protocol {
         std::mem::take(&mut self.taken)
     }
 
+    /// Which message the frame at the front of `octets` belongs to, behind those [taken](Self::taken) already: its channel
+    /// and the method that carries it.
+    pub(crate) fn belongs_to(&self, octets: &[u8]) -> Option<(u16, Carrier<'_>)> {
+        let [_, c0, c1, ..] = octets.get(self.taken..)? else { return None };
+        let channel = u16::from_be_bytes([*c0, *c1]);
+        let assembly = self.channels.get(usize::from(channel))?.as_ref()?;
+        Some((channel, assembly.carrier()?))
+    }
+
     /// The next event in `octets`, behind those [taken](Self::taken) already; `None` if more must come first.
     #[inline]
     pub(crate) fn next<'a>(&'a mut self, octets: &'a [u8]) -> Result<Option<Event<'a>>, Violation> {

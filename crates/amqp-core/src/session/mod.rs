@@ -124,6 +124,7 @@ pub(crate) enum Op<S: 'static> {
     },
     Consume {
         channel: Channel<S>,
+        queue: ShortString,
         tag: ShortString,
         no_ack: bool,
         callbacks: OnMessage<S>,

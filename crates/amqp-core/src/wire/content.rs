@@ -3,7 +3,7 @@
 use crate::wire::{
     codec::Reader,
     fault::Violation,
-    frame::{Head, Kind},
+    frame::{HEADER_TOO_LARGE, Head, Kind},
     properties::Properties,
     strings::ShortStr,
 };
@@ -129,7 +129,12 @@ pub(crate) fn in_place<'a>(
     max_message_size: u64,
 ) -> Result<InPlace<'a>, Violation> {
     let rest = octets.get(method_end..).unwrap_or_default();
-    let Some(head) = Head::peek(rest, frame_max)? else { return Ok(InPlace::Incomplete) };
+    let head = match Head::peek(rest, frame_max) {
+        // Whose header it is stands in the method, which is kept of a message in pieces.
+        Err(HEADER_TOO_LARGE) => return Ok(InPlace::Pieces),
+        head => head?,
+    };
+    let Some(head) = head else { return Ok(InPlace::Incomplete) };
     if head.channel != channel || method_end + head.total() > IN_PLACE {
         return Ok(InPlace::Pieces);
     }
@@ -195,6 +200,11 @@ impl Assembly {
         self.method.clear();
         self.method.extend_from_slice(payload);
         self.stage = Stage::Header;
+    }
+
+    /// What carries the message that has begun.
+    pub(crate) fn carrier(&self) -> Option<Carrier<'_>> {
+        if self.is_idle() { None } else { Carrier::get(&self.method).ok().flatten() }
     }
 
     /// Its header has come. True: it can be told now, because there is no body, or because the body is too large: that one
