@@ -162,7 +162,7 @@ fn what_was_purged_or_deleted_is_counted() {
 fn limits_transactions_and_what_rabbitmq_has_not() {
     let (mut scene, mut log, channel) = with_channel();
     channel.basic_qos(7).then(|log: &mut Log, _, ok| log.push(format!("{}", ok.is_ok())));
-    channel.basic_qos(9).all_channels(true).then(|_: &mut Log, _, _| ());
+    channel.basic_qos(9).global(true).then(|_: &mut Log, _, _| ());
     channel.tx_select().then(|_: &mut Log, _, _| ());
     channel.tx_commit().then(|_: &mut Log, _, _| ());
     channel.tx_rollback().then(|log: &mut Log, _, ok| log.push(format!("rolled back {}", ok.is_ok())));

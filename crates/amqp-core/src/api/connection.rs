@@ -6,7 +6,7 @@ use crate::{
         event::{Event, EventCallback, Source},
         loop_handle::LoopHandle,
         open_channel::OpenChannel,
-        request::Request,
+        requests::connection_requests,
     },
     config::parameters::ConnectionParameters,
     error::{Error, Result},
@@ -15,7 +15,7 @@ use crate::{
         callbacks::{CallbackId, Key, Terms},
         reply::Outcome,
     },
-    wire::{secret::Secret, spec::connection, strings::ShortString, table::Table},
+    wire::{strings::ShortString, table::Table},
 };
 use std::{
     fmt,
@@ -26,6 +26,8 @@ use std::{
 pub struct ConnectionHandle<S: 'static = ()>(pub(crate) Arc<Shared<S>>);
 
 impl<S: 'static> ConnectionHandle<S> {
+    connection_requests!();
+
     /// Opens a channel [§1.5.2.1]; it can be used at once, what is called on it goes out behind channel.open.
     pub fn channel(&self) -> OpenChannel<S> {
         OpenChannel::new(self.clone())
@@ -39,15 +41,6 @@ impl<S: 'static> ConnectionHandle<S> {
     /// Answered within `close_timeout`. Closing what is closed already is answered with the reason it was closed for.
     pub fn close(&self) -> CloseConnection<S> {
         CloseConnection::new(self.clone())
-    }
-
-    /// Replaces the secret of the credentials before it expires (RabbitMQ; OAuth 2 for example).
-    pub fn update_secret(
-        &self,
-        new_secret: impl Into<Secret>,
-        reason: impl Into<ShortString>,
-    ) -> Request<connection::UpdateSecret, Self> {
-        Request::new(self, connection::UpdateSecret { new_secret: new_secret.into(), reason: reason.into() })
     }
 
     /// Whether channels can be opened.

@@ -14,7 +14,6 @@ use crate::{
         message::{Delivery, DeliveryTag},
         spec::{Arguments, Method, basic},
         strings::ShortString,
-        table::Table,
     },
 };
 use std::{future::IntoFuture, sync::atomic::Ordering};
@@ -93,41 +92,10 @@ impl<S: 'static> Consume<S> {
         }
     }
 
-    /// Its tag; otherwise one is made up.
-    pub fn consumer_tag(mut self, tag: impl Into<ShortString>) -> Self {
-        self.method.consumer_tag = tag.into();
-        self
-    }
-
-    /// Whether messages are settled as soon as they are sent: faster, and what is on its way can be lost.
-    #[doc(alias = "auto_ack")]
-    pub fn no_ack(mut self, no_ack: bool) -> Self {
-        self.method.no_ack = no_ack;
-        self
-    }
-
     /// What [`no_ack`](Self::no_ack) said.
     #[doc(hidden)]
     pub fn is_no_ack(&self) -> bool {
         self.method.no_ack
-    }
-
-    /// Whether messages of this connection's own are left out. RabbitMQ ignores it.
-    pub fn no_local(mut self, no_local: bool) -> Self {
-        self.method.no_local = no_local;
-        self
-    }
-
-    /// Whether nobody else may consume from the queue.
-    pub fn exclusive(mut self, exclusive: bool) -> Self {
-        self.method.exclusive = exclusive;
-        self
-    }
-
-    /// `x-priority` and so on.
-    pub fn arguments(mut self, arguments: Table) -> Self {
-        self.method.arguments = arguments;
-        self
     }
 
     /// How many unacknowledged messages this consumer may have, whatever [`basic_qos`](Channel::basic_qos) said; 0 is no

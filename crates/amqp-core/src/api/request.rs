@@ -11,11 +11,9 @@ use crate::{
         slot::Slot,
     },
     wire::{
-        fault::{Invalid, Violation},
-        message::{DeliveryTag, Message},
-        spec::{Arguments, Call, Method, basic, channel, confirm, connection, exchange, queue},
-        strings::ShortString,
-        table::Table,
+        fault::Invalid,
+        message::DeliveryTag,
+        spec::{Arguments, Method, confirm},
     },
 };
 use std::{
@@ -33,7 +31,7 @@ use std::{
 #[derive(Clone, Debug)]
 pub struct Request<M, H> {
     handle: H,
-    method: M,
+    pub(super) method: M,
 }
 
 /// A method that can be requested, and what its reply is to the program.
@@ -270,188 +268,6 @@ pub(crate) fn send_on<S: 'static>(
             shared.answer_later(refused.then, refused.error.clone());
             Err(refused.error)
         }
-    }
-}
-
-/// Every method with one reply of its own.
-macro_rules! ask {
-    ($($method:ty $(where $check:expr)?;)*) => { $(
-        impl Ask for $method {
-            type Reply = <Self as Call>::Reply;
-            $(fn check(&self) -> Result<(), Invalid> {
-                let check: fn(&Self) -> Result<(), Invalid> = $check;
-                check(self)
-            })?
-            fn nowait(&mut self) -> bool {
-                self.set_nowait()
-            }
-            fn expect() -> Expected {
-                Expected(Expect(<<Self as Call>::Reply as Arguments>::ID, None))
-            }
-            fn reply(answer: Answered) -> Result<Self::Reply> {
-                match answer.0 {
-                    Answer::Method(method) => Self::Reply::try_from(method).map_err(|_| unexpected()),
-                    Answer::Message(_) | Answer::Outcome(_) | Answer::Confirmed(_) => Err(unexpected()),
-                }
-            }
-        }
-    )* };
-}
-
-ask! {
-    channel::Close;
-    channel::Flow where |flow| match flow.active {
-        true => Ok(()),
-        false => Err(Invalid::NotImplemented("channel.flow with active=false")),
-    };
-    exchange::Declare;
-    exchange::Delete;
-    exchange::Bind;
-    exchange::Unbind;
-    queue::Declare where |declare| match declare.nowait && declare.queue.is_empty() {
-        false => Ok(()),
-        true => Err(Invalid::Other("a queue that the broker names is unknown without its reply")),
-    };
-    queue::Bind;
-    queue::Unbind;
-    queue::Purge;
-    queue::Delete;
-    basic::Qos;
-    basic::Consume;
-    basic::Cancel;
-    basic::Recover;
-    confirm::Select;
-    crate::wire::spec::tx::Select;
-    crate::wire::spec::tx::Commit;
-    crate::wire::spec::tx::Rollback;
-    connection::UpdateSecret;
-}
-
-impl Ask for basic::Get {
-    /// `None`: the queue is empty.
-    type Reply = Option<Message>;
-    fn nowait(&mut self) -> bool {
-        false
-    }
-    fn brings_message(&self) -> bool {
-        !self.no_ack
-    }
-    fn expect() -> Expected {
-        Expected(Expect(basic::GetOk::ID, Some(basic::GetEmpty::ID)))
-    }
-    fn reply(answer: Answered) -> Result<Self::Reply> {
-        match answer.0 {
-            Answer::Message(message) => Ok(Some(*message)),
-            Answer::Method(_) => Ok(None),
-            Answer::Outcome(_) | Answer::Confirmed(_) => Err(unexpected()),
-        }
-    }
-}
-
-/// The driver has matched reply and request before, so this is not seen.
-fn unexpected() -> Error {
-    Error::Protocol { endpoint: "the broker".into(), violation: Violation::command("a reply to another method") }
-}
-
-/// The options of each request, with the broker's defaults where none is given.
-macro_rules! options {
-    ($($method:ty { $($(#[$doc:meta])* $name:ident: $Type:ty,)* })*) => { $(
-        impl<H> Request<$method, H> { $(
-            $(#[$doc])*
-            pub fn $name(mut self, $name: impl Into<$Type>) -> Self {
-                self.method.$name = $name.into();
-                self
-            }
-        )* }
-    )* };
-}
-
-options! {
-    channel::Close {
-        /// Why, in words.
-        reply_text: ShortString,
-    }
-    exchange::Declare {
-        /// `direct` (the default), `fanout`, `topic`, `headers`, or what a plugin offers.
-        exchange_type: ShortString,
-        /// Only looks whether it exists; a 404 closes the channel if not.
-        passive: bool,
-        /// Whether it survives a restart of the broker.
-        durable: bool,
-        /// Whether it goes when its last binding goes.
-        auto_delete: bool,
-        /// Whether it can only be published to by other exchanges.
-        internal: bool,
-        /// Arguments of the broker's or a plugin's.
-        arguments: Table,
-    }
-    exchange::Delete {
-        /// Only if nothing is bound to it; otherwise a 406 closes the channel.
-        if_unused: bool,
-    }
-    exchange::Bind {
-        /// The routing key.
-        routing_key: ShortString,
-        /// Arguments for the exchange's type.
-        arguments: Table,
-    }
-    exchange::Unbind {
-        /// The routing key.
-        routing_key: ShortString,
-        /// Arguments as they were bound.
-        arguments: Table,
-    }
-    queue::Declare {
-        /// Only looks whether it exists; a 404 closes the channel if not.
-        passive: bool,
-        /// Whether it survives a restart of the broker.
-        durable: bool,
-        /// Whether it is this connection's alone and ends with it.
-        exclusive: bool,
-        /// Whether it goes with its last consumer.
-        auto_delete: bool,
-        /// `x-queue-type`, `x-expires` and so on.
-        arguments: Table,
-    }
-    queue::Bind {
-        /// The routing key.
-        routing_key: ShortString,
-        /// Arguments for the exchange's type.
-        arguments: Table,
-    }
-    queue::Unbind {
-        /// The routing key.
-        routing_key: ShortString,
-        /// Arguments as they were bound.
-        arguments: Table,
-    }
-    queue::Delete {
-        /// Only if it has no consumers; otherwise a 406 closes the channel.
-        if_unused: bool,
-        /// Only if it has no messages; otherwise a 406 closes the channel.
-        if_empty: bool,
-    }
-    basic::Get {
-        /// Whether the message is settled as soon as it is sent.
-        #[doc(alias = "auto_ack")]
-        no_ack: bool,
-    }
-}
-
-impl<H> Request<channel::Close, H> {
-    /// Why; 200 otherwise.
-    pub fn reply_code(mut self, code: u16) -> Self {
-        self.method.reply_code = code;
-        self
-    }
-}
-
-impl<H> Request<basic::Qos, H> {
-    /// The limit is for the channel as a whole instead of each of its consumers (AMQP's `global`, as RabbitMQ reads it).
-    #[doc(alias = "global_qos")]
-    pub fn all_channels(mut self, all: bool) -> Self {
-        self.method.global = all;
-        self
     }
 }
 

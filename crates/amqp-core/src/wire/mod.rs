@@ -8,6 +8,7 @@ pub mod frame;
 pub(crate) mod frame_value;
 pub(crate) mod inbox;
 pub(crate) mod message;
+mod methods;
 pub mod outbox;
 pub mod properties;
 pub mod secret;
