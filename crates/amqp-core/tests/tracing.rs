@@ -389,6 +389,24 @@ fn failing_callbacks_and_back_pressure_are_told_at_debug() {
     assert_eq!(at(Level::WARN, &told), [""; 0]);
 }
 
+/// T33: what the first endpoint said behind its violation is no part of what the second one says.
+#[test]
+fn every_endpoint_is_told_from_its_first_frame_on() {
+    let told = Ear::hear(|| {
+        let builder = ConnectionParameters::builder().endpoint("a", 1).endpoint("b", 2);
+        let mut scene = Scene::new(builder.build().unwrap(), |(), _, _| ());
+        scene.run(&mut ()).unwrap();
+        scene.wire.say(0, start());
+        scene.wire.say(0, connection::OpenOk::default());
+        scene.wire.frame(8, 0, b"");
+        scene.wire.frame(8, 0, b"");
+        scene.open(&mut ()).unwrap();
+    });
+    let a = ["connection.start", "connection.open-ok", "a heartbeat", "a heartbeat"];
+    let b = ["connection.start", "connection.tune", "connection.open-ok"];
+    assert_eq!(frames(&told, "received"), [&a[..], &b[..]].concat());
+}
+
 /// A network where nobody answers.
 struct Desert;
 

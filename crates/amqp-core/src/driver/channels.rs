@@ -15,13 +15,14 @@ use crate::{
         fault::Violation,
         frame::put_method,
         spec::{Arguments, Method, basic, channel},
+        strings::ShortString,
     },
 };
 use std::{mem, time::Instant};
 
 impl<S: 'static> Driver<S> {
     pub(super) fn on_method(&mut self, number: u16, method: Method, now: Instant) {
-        if self.ignores() {
+        if self.life.is_closing() {
             return;
         }
         self.hook(number, method.id(), || method.clone());
@@ -39,45 +40,49 @@ impl<S: 'static> Driver<S> {
             drop(state);
             return self.violated(Violation::channel("a reply on a channel that is not open"), now);
         };
-        let consumer_tag = match &method {
-            Method::Basic(basic::Method::ConsumeOk(ok)) => Some(&ok.consumer_tag),
-            Method::Basic(basic::Method::CancelOk(ok)) => Some(&ok.consumer_tag),
-            _ => None,
-        };
-        let Some(pending) = channel.answered(method.id(), consumer_tag) else {
+        let Some(pending) = channel.answered(method.id(), consumer_tag(&method)) else {
             drop(state);
             return self.violated(Violation::command("a reply to another method than was asked for"), now);
         };
-        if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
-            channel.forget(ok.consumer_tag.as_bytes());
-        }
-        let over = matches!(method, Method::Channel(channel::Method::CloseOk(_)));
-        let opened = matches!(method, Method::Channel(channel::Method::OpenOk(_)));
-        let channel = if over { state.channels.remove(&number) } else { None };
-        let refused = match &method {
-            Method::Basic(basic::Method::ConsumeOk(ok)) => state.release(number, &ok.consumer_tag),
-            _ => vec![],
-        };
-        drop(state);
-        if opened {
-            events::channel_opened(&self.endpoint, number);
-        }
-        let refused = refused.into_iter().filter_map(|(error, then)| then.resolve(Err(error)));
-        self.jobs.extend(refused.map(|job| (number, job)));
-        if let Method::Basic(basic::Method::CancelOk(ok)) = &method {
-            self.lines.forget(number, ok.consumer_tag.as_bytes());
+        match &method {
+            Method::Channel(channel::Method::OpenOk(_)) => {
+                drop(state);
+                events::channel_opened(&self.endpoint(), number);
+            }
+            Method::Channel(channel::Method::CloseOk(_)) => {
+                let closed = state.channels.remove(&number);
+                drop(state);
+                // Whoever waits has his answer before close callbacks are called, a callback has it after them.
+                let job = pending.then.resolve(Ok(Answer::Method(method)));
+                self.closed_by_us(number, closed);
+                return self.jobs.extend(job.map(|job| (number, job)));
+            }
+            Method::Basic(basic::Method::ConsumeOk(ok)) => {
+                let refused = state.release(number, &ok.consumer_tag);
+                drop(state);
+                let refused = refused.into_iter().filter_map(|(error, then)| then.resolve(Err(error)));
+                self.jobs.extend(refused.map(|job| (number, job)));
+            }
+            Method::Basic(basic::Method::CancelOk(ok)) => {
+                channel.forget(ok.consumer_tag.as_bytes());
+                drop(state);
+                self.lines.forget(number, ok.consumer_tag.as_bytes());
+            }
+            _ => drop(state),
         }
         let job = pending.then.resolve(Ok(Answer::Method(method)));
-        if let Some(channel) = channel {
-            // Our own Close was behind everything else, so nothing but the reply to it is outstanding.
-            let (reason, told) = (channel.identity.reason(), channel.told);
-            let told = self.channel_over(number, reason.clone(), Some(channel)) || told;
-            if matches!(reason, Error::MessageTooLarge { .. } | Error::ChannelClosedByBroker { .. }) {
-                self.ended(told, reason);
-            }
-        }
         self.jobs.extend(job.map(|job| (number, job)));
         self.close_orphan(number);
+    }
+
+    /// Our own channel.close was behind everything else, so nothing but the reply to it was outstanding.
+    fn closed_by_us(&mut self, number: u16, channel: Option<ChannelState<S>>) {
+        let Some(channel) = channel else { return };
+        let (reason, told) = (channel.identity.reason(), channel.told);
+        let told = self.channel_over(number, reason.clone(), Some(channel)) || told;
+        if matches!(reason, Error::MessageTooLarge { .. } | Error::ChannelClosedByBroker { .. }) {
+            self.ended(told, reason);
+        }
     }
 
     /// The broker closed the channel. Everything outstanding is answered with its reason, and the number is free once
@@ -160,7 +165,7 @@ impl<S: 'static> Driver<S> {
         }
         self.lines.ended_by_broker(number, cancel.consumer_tag.as_bytes());
         if known {
-            events::consumer_cancelled(&self.endpoint, number, &cancel.consumer_tag);
+            events::consumer_cancelled(&self.endpoint(), number, &cancel.consumer_tag);
             let event = Event::Cancel(cancel.consumer_tag);
             self.tell_channel(number, Key::Cancel, event);
         }
@@ -173,12 +178,12 @@ impl<S: 'static> Driver<S> {
         now: Instant,
         state: &mut S,
     ) -> Result<(), Raised> {
-        if self.ignores() {
+        if self.life.is_closing() {
             return Ok(());
         }
         self.hook(number, confirmation.id(), || confirmation.method());
         let mut guard = self.shared.lock();
-        let written = guard.taken - self.writing.len() as u64;
+        let written = guard.taken - self.conversation.writing.len() as u64;
         let confirmed = match guard.channels.get_mut(&number) {
             Some(ChannelState { confirms: Some(confirms), .. }) => {
                 let settled = confirms.confirmed(confirmation, written);
@@ -236,10 +241,19 @@ impl<S: 'static> Driver<S> {
             self.answer_all(number, &mut state, &error);
             asked
         });
-        events::channel_closed(&self.endpoint, number, &error);
+        events::channel_closed(&self.endpoint(), number, &error);
         let told = self.tell_channel(number, Key::Close, Event::Close(error));
         self.shared.callbacks.cleanup(number);
-        self.protocol.close(number);
+        self.conversation.protocol.close(number);
         self.lines.close(number) || told || asked
+    }
+}
+
+/// The replies that RabbitMQ's queues give themselves, out of turn, are known by this.
+fn consumer_tag(method: &Method) -> Option<&ShortString> {
+    match method {
+        Method::Basic(basic::Method::ConsumeOk(ok)) => Some(&ok.consumer_tag),
+        Method::Basic(basic::Method::CancelOk(ok)) => Some(&ok.consumer_tag),
+        _ => None,
     }
 }

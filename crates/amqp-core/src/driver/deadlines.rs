@@ -1,12 +1,9 @@
 //! What a connection does when time has passed.
 
 use crate::{
-    driver::{Driver, End},
+    driver::{Conversation, Driver, LastWords, Life},
     error::{Error, Stage},
-    protocol::{
-        handshake::Handshake,
-        heartbeat::{Beat, Heartbeat},
-    },
+    protocol::heartbeat::{Beat, Heartbeat},
     session::{Pending, reply::Continuation},
     trace::events,
     wire::frame::HEARTBEAT,
@@ -14,24 +11,8 @@ use crate::{
 use std::{
     collections::VecDeque,
     mem,
-    sync::Arc,
     time::{Duration, Instant},
 };
-
-/// When something will have taken too long.
-#[derive(Default)]
-pub(super) struct Deadlines {
-    /// The open connection (`stack_timeout`).
-    pub(super) open: Option<Instant>,
-    /// The broker's close-ok.
-    pub(super) close: Option<Instant>,
-    /// Last words, or the last octets of a stream that cannot be written to any more.
-    pub(super) linger: Option<Instant>,
-    /// Publishers blocked by the broker.
-    pub(super) blocked: Option<(Instant, Arc<str>)>,
-    /// Buffers are given back, if nothing has moved by then.
-    pub(super) tidy: Option<Instant>,
-}
 
 /// When the replies to requests are due: there is one mark for all that were asked for until about the same time, so
 /// that there are few of them however many requests there are.
@@ -66,89 +47,87 @@ impl ReplyDeadlines {
     }
 }
 
-/// A connection on which nothing has moved for this long needs no large buffers.
-const QUIET: Duration = Duration::from_secs(1);
-
 impl<S: 'static> Driver<S> {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let Deadlines { open, close, linger, blocked, tidy } = &self.deadlines;
-        if self.end != End::No {
-            return *linger;
-        }
-        let blocked = blocked.as_ref().map(|(until, _)| *until);
-        let heartbeat = self.heartbeat.as_ref().map(Heartbeat::poll_timeout);
-        [*open, *close, *linger, *tidy, blocked, heartbeat, self.replies.first(self.shared.parameters.rpc_timeout())]
-            .into_iter()
-            .flatten()
-            .min()
+        let own = match &self.life {
+            Life::Failed { words, .. } | Life::Over(words) => return words.until(),
+            Life::Opening { until, .. } | Life::Closing { until } => *until,
+            Life::Open { blocked } => blocked.as_ref().map(|(until, _)| *until),
+        };
+        let Conversation { heartbeat, replies, broken, tidy_at, .. } = &self.conversation;
+        let broken = broken.as_ref().and_then(|broken| broken.until);
+        let heartbeat = heartbeat.as_ref().map(Heartbeat::poll_timeout);
+        let reply = replies.first(self.shared.parameters.rpc_timeout());
+        [own, broken, *tidy_at, heartbeat, reply].into_iter().flatten().min()
     }
 
     /// Something may have taken too long. The socket has been read: silence is silence.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let endpoint = self.endpoint();
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        if due(self.deadlines.linger) {
-            if let (End::No, Some(cause)) = (self.end, self.broken.take()) {
-                self.lost(Error::StreamLost { endpoint, cause });
+        if let Some(words) = self.life.words() {
+            if due(words.until()) {
+                self.life.fall_silent();
             }
-            self.end = End::Gone;
             return;
         }
-        if self.end != End::No {
-            return;
+        if let Some(error) = self.too_late(due) {
+            return self.lost(error, LastWords::Said);
         }
-        let parameters = &self.shared.parameters;
-        if due(self.deadlines.open) {
-            let what = match (self.stage, self.handshake) {
-                (Stage::Dial, _) => format!("connecting to {endpoint}"),
-                (Stage::Tls, _) => format!("the TLS handshake with {endpoint}"),
-                (_, Handshake::Start) => format!("the AMQP greeting of {endpoint}"),
-                _ => format!("opening the connection to {endpoint}"),
-            };
-            let after = parameters.stack_timeout();
-            return self.lost(Error::Timeout { stage: self.stage, what: what.into(), after });
-        }
-        if due(self.deadlines.close) {
-            let what = format!("the answer of {endpoint} to connection.close").into();
-            let after = parameters.close_timeout();
-            return self.lost(Error::Timeout { stage: Stage::Close, what, after });
-        }
-        if let Some((_, reason)) = self.deadlines.blocked.take_if(|(until, _)| *until <= now) {
-            let after = parameters.blocked_connection_timeout().unwrap_or_default();
-            return self.lost(Error::BlockedTimeout { endpoint, reason, after });
-        }
-        while due(self.replies.first(self.shared.parameters.rpc_timeout())) {
+        while due(self.conversation.replies.first(self.shared.parameters.rpc_timeout())) {
             self.requests_timed_out();
         }
         self.upkeep(now);
     }
 
+    /// What is the end of a connection that still lives.
+    fn too_late(&self, due: impl Fn(Option<Instant>) -> bool) -> Option<Error> {
+        let (endpoint, parameters) = (self.endpoint(), &self.shared.parameters);
+        if let Some(broken) = self.conversation.broken.as_ref().filter(|broken| due(broken.until)) {
+            return Some(Error::StreamLost { endpoint, cause: broken.cause.clone() });
+        }
+        match &self.life {
+            Life::Opening { step, until, .. } if due(*until) => {
+                let (stage, what) = step.late(&endpoint);
+                Some(Error::Timeout { stage, what: what.into(), after: parameters.stack_timeout() })
+            }
+            Life::Closing { until } if due(*until) => {
+                let what = format!("the answer of {endpoint} to connection.close").into();
+                Some(Error::Timeout { stage: Stage::Close, what, after: parameters.close_timeout() })
+            }
+            Life::Open { blocked: Some((until, reason)) } if due(Some(*until)) => {
+                let after = parameters.blocked_connection_timeout().unwrap_or_default();
+                Some(Error::BlockedTimeout { endpoint, reason: reason.clone(), after })
+            }
+            _ => None,
+        }
+    }
+
     /// What does not depend on an answer: buffers are given back, a heartbeat goes out, a broker that has been silent for too
     /// long is given up.
     pub(crate) fn upkeep(&mut self, now: Instant) {
-        if self.end != End::No {
+        if self.life.has_ended() {
             return;
         }
-        if self.deadlines.tidy.is_some_and(|deadline| deadline <= now) {
-            self.tidy();
+        if self.conversation.tidy_at.is_some_and(|deadline| deadline <= now) && self.conversation.tidy() {
+            self.shared.lock().outbox.shrink();
         }
         let paused = self.is_paused();
-        if let Some(heartbeat) = self.heartbeat.as_mut().filter(|_| paused) {
+        let Some(heartbeat) = &mut self.conversation.heartbeat else { return };
+        if paused {
             heartbeat.received(now);
         }
-        let beat = self.heartbeat.as_mut().and_then(|heartbeat| heartbeat.handle_timeout(now));
-        let missed = self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.missed(now));
-        if let (Some(Beat::Send), Some(silence)) = (beat, missed) {
-            events::beat_missed(&self.endpoint, silence);
+        let beat = heartbeat.handle_timeout(now);
+        if let (Some(Beat::Send), Some(silence)) = (beat, heartbeat.missed(now)) {
+            events::beat_missed(&self.endpoint(), silence);
         }
         match beat {
             Some(Beat::GiveUp { silence }) => {
                 let endpoint = self.endpoint();
-                self.lost(Error::HeartbeatTimeout { endpoint, silence });
+                self.lost(Error::HeartbeatTimeout { endpoint, silence }, LastWords::Said);
             }
-            Some(Beat::Send) if self.writing.is_empty() => {
-                events::beat(&self.endpoint);
+            Some(Beat::Send) if self.conversation.writing.is_empty() => {
+                events::beat(&self.endpoint());
                 let mut state = self.shared.lock();
                 state.outbox.octets().extend_from_slice(&HEARTBEAT);
                 drop(state);
@@ -159,7 +138,7 @@ impl<S: 'static> Driver<S> {
 
     /// Their continuations are told; their replies, should they come, are swallowed, so that the channels stay in step.
     fn requests_timed_out(&mut self) {
-        let Some(mark) = self.replies.marks.pop_front() else { return };
+        let Some(mark) = self.conversation.replies.marks.pop_front() else { return };
         let after = self.shared.parameters.rpc_timeout().unwrap_or_default();
         let mut late = vec![];
         let mut collect = |number: u16, pending: &mut Pending<S>| {
@@ -179,30 +158,18 @@ impl<S: 'static> Driver<S> {
             let name = expected.name().unwrap_or("a reply");
             let what = format!("{name} from {} on channel {number}", self.endpoint()).into();
             let error = Error::Timeout { stage: Stage::Reply, what, after };
-            events::timed_out(&self.endpoint, number, &error);
+            events::timed_out(&self.endpoint(), number, &error);
             self.jobs.extend(then.resolve(Err(error)).map(|job| (number, job)));
         }
     }
 
     /// Nothing is to be done now: large buffers are given back if it stays like that.
     pub(crate) fn rest(&mut self, grown: bool, now: Instant) {
-        if self.deadlines.tidy.is_none() && (grown || self.inbox.is_grown() || self.writing.is_grown()) {
-            self.deadlines.tidy = now.checked_add(QUIET);
-        }
+        self.conversation.rest(grown, now);
     }
 
     /// Whether buffers have been given back since the last call, so that others may be.
     pub(crate) fn tidied(&mut self) -> bool {
-        mem::take(&mut self.tidied)
-    }
-
-    fn tidy(&mut self) {
-        self.deadlines.tidy = None;
-        if !mem::take(&mut self.moved) {
-            self.tidied = true;
-            self.inbox.shrink();
-            self.writing.shrink();
-            self.shared.lock().outbox.shrink();
-        }
+        self.conversation.tidied()
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     api::{connection::ConnectionHandle, event::Event, writable::wake_all},
-    driver::Driver,
+    driver::{Conversation, Driver, LastWords, Life, Step, conversation::Broken},
     error::{CloseReason, Error, attempt::IoError, tls::TlsProblem},
     protocol::handshake::Handshake,
     session::{
@@ -19,28 +19,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// It lives.
-    No,
-    /// It is over for the program; last words are still to be written.
-    Lingering,
-    /// There is nothing to write to any more.
-    Gone,
-}
-
 /// Last words are given this long.
 const LINGER: Duration = Duration::from_secs(1);
+
+impl LastWords {
+    fn from_now(now: Instant) -> Self {
+        Self::Unsaid(now.checked_add(LINGER))
+    }
+}
 
 impl<S: 'static> Driver<S> {
     /// The program has closed the connection.
     pub(super) fn shutdown(&mut self, now: Instant) {
-        if self.on_open.is_some() {
-            self.lost(Error::OpenAborted { endpoint: self.endpoint() });
-            return;
+        match self.life {
+            Life::Opening { .. } | Life::Failed { .. } => {
+                self.lost(Error::OpenAborted { endpoint: self.endpoint() }, LastWords::Said);
+            }
+            Life::Open { .. } => {
+                self.life = Life::Closing { until: now.checked_add(self.shared.parameters.close_timeout()) };
+                self.lines.all_closing();
+            }
+            Life::Closing { .. } | Life::Over(_) => {}
         }
-        self.deadlines.close = now.checked_add(self.shared.parameters.close_timeout());
-        self.lines.all_closing();
     }
 
     pub(super) fn closed_by_broker(&mut self, close: &connection::Close, now: Instant) {
@@ -50,24 +50,14 @@ impl<S: 'static> Driver<S> {
             text: close.reply_text.to_string().into(),
             method: (close.class_id, close.method_id),
         };
-        self.last_words(now);
-        let error = match (self.handshake, reason.code) {
-            (Handshake::Tune, _) => self.authentication_refused(Some(reason)),
-            (Handshake::Open(_), _) => self.access_refused(Some(reason)),
+        let error = match &self.life {
+            Life::Opening { step: Step::Shake(Handshake::Tune(login)), .. } => {
+                self.authentication_refused(login.credentials(), Some(reason))
+            }
+            Life::Opening { step: Step::Shake(Handshake::Open(_)), .. } => self.access_refused(Some(reason)),
             _ => Error::ConnectionClosedByBroker { endpoint: self.endpoint(), reason },
         };
-        self.lost(error);
-    }
-
-    pub(super) fn close_ok(&mut self, now: Instant) {
-        let closing = match &self.shared.lock().phase {
-            Phase::Closing { code, text } => Some(Error::ConnectionClosedByClient { code: *code, text: text.clone() }),
-            _ => None,
-        };
-        match closing {
-            Some(error) => self.lost(error),
-            None => self.violated(Violation::command("close-ok, but nobody closed"), now),
-        }
+        self.lost(error, LastWords::from_now(now));
     }
 
     /// The broker broke the protocol: it is told, if that is still possible, and not waited for.
@@ -78,7 +68,8 @@ impl<S: 'static> Driver<S> {
 
     /// A message whose header the broker has made so long: every connection that is sent it would end, so it is told which.
     pub(super) fn header_too_large(&mut self, now: Instant) {
-        let message = self.protocol.belongs_to(self.inbox.unread());
+        let Conversation { protocol, inbox, .. } = &self.conversation;
+        let message = protocol.belongs_to(inbox.unread());
         let queue = message.and_then(|(channel, carrier)| match carrier {
             Carrier::Deliver { consumer_tag, .. } => self.lines.queue(channel, consumer_tag),
             Carrier::GetOk { .. } | Carrier::Return { .. } => None,
@@ -93,19 +84,13 @@ impl<S: 'static> Driver<S> {
     }
 
     fn violated_by(&mut self, violation: &Violation, error: Error, now: Instant) {
-        if let Some(reply_code) = violation.code.filter(|_| self.handshake == Handshake::Done) {
+        let mut words = LastWords::Said;
+        if let Some(reply_code) = violation.code.filter(|_| self.life.is_on()) {
             let reply_text = violation.what.into();
             self.say(0, &connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 }.into());
-            self.last_words(now);
+            words = LastWords::from_now(now);
         }
-        self.lost(error);
-    }
-
-    fn last_words(&mut self, now: Instant) {
-        if self.end == End::No {
-            self.end = End::Lingering;
-            self.deadlines.linger = now.checked_add(LINGER);
-        }
+        self.lost(error, words);
     }
 
     /// The stream has ended; everything that came before has been handled.
@@ -115,54 +100,64 @@ impl<S: 'static> Driver<S> {
             return self.tls_failed(problem.clone());
         }
         let endpoint = self.endpoint();
-        let cause = self.broken.take().or(error.map(IoError::from)).unwrap_or_else(|| IoError {
+        let broken = self.conversation.broken.take().map(|broken| broken.cause);
+        let cause = broken.or(error.map(IoError::from)).unwrap_or_else(|| IoError {
             kind: io::ErrorKind::UnexpectedEof,
             text: "the peer closed it without a word".into(),
         });
-        let error = match self.handshake {
-            Handshake::Start => {
+        let error = match &self.life {
+            Life::Opening { step: Step::Shake(Handshake::Tune(login)), .. } => {
+                self.authentication_refused(login.credentials(), None)
+            }
+            Life::Opening { step: Step::Shake(Handshake::Open(_)), .. } => self.access_refused(None),
+            Life::Opening { .. } => {
                 let what =
                     "closed the connection before an AMQP greeting; is this the AMQP port (5672, or 5671 with TLS)?";
                 Error::IncompatibleProtocol { endpoint, what: what.into() }
             }
-            Handshake::Tune => self.authentication_refused(None),
-            Handshake::Open(_) => self.access_refused(None),
-            Handshake::Done => Error::StreamLost { endpoint, cause },
+            _ => Error::StreamLost { endpoint, cause },
         };
-        self.lost(error);
-        self.end = End::Gone;
+        self.lost(error, LastWords::Said);
+        self.life.fall_silent();
     }
 
     /// Writing has failed: what the broker said before it hung up is still to be read.
     pub(crate) fn write_failed(&mut self, error: io::Error, now: Instant) {
-        self.broken.get_or_insert(error.into());
-        self.deadlines.linger = self.deadlines.linger.or(now.checked_add(LINGER));
+        let until = now.checked_add(LINGER);
+        self.conversation.broken.get_or_insert_with(|| Broken { cause: error.into(), until });
     }
 
     /// No connection could be made.
     pub(crate) fn cannot_connect(&mut self, error: Error) {
-        self.over(error);
-        self.end = End::Gone;
+        self.over(error, LastWords::Said);
     }
 
-    /// There is no connection with this endpoint, or none any more.
-    pub(super) fn lost(&mut self, error: Error) {
-        if self.on_open.is_none() || error.is_final() {
-            return self.over(error);
-        }
-        self.failure.get_or_insert(error);
-        if self.end == End::No {
-            self.end = End::Gone;
-        }
+    /// There is no connection with this endpoint, or none any more. The first reason stands.
+    pub(super) fn lost(&mut self, error: Error, words: LastWords) {
+        self.life = match mem::replace(&mut self.life, Life::Over(LastWords::Said)) {
+            Life::Opening { on_open, .. } if !error.is_final() => Life::Failed { on_open, error, words },
+            life @ Life::Failed { .. } if !error.is_final() => life,
+            life => {
+                self.life = life;
+                return self.over(error, words);
+            }
+        };
     }
 
     /// It is over: first the connection is dead, then everything outstanding is answered in order, then the channels are
     /// told, then the connection.
-    fn over(&mut self, error: Error) {
+    fn over(&mut self, error: Error, words: LastWords) {
+        let (on_open, words) = match mem::replace(&mut self.life, Life::Over(words)) {
+            Life::Over(earlier) => {
+                self.life = Life::Over(earlier);
+                return;
+            }
+            Life::Opening { on_open, .. } => (Some(on_open), words),
+            Life::Failed { on_open, words, .. } => (Some(on_open), words),
+            Life::Open { .. } | Life::Closing { .. } => (None, words),
+        };
+        self.life = Life::Over(words);
         let mut state = self.shared.lock();
-        if matches!(state.phase, Phase::Closed(_)) {
-            return;
-        }
         state.phase = Phase::Closed(error.clone());
         state.paused = 0;
         let channels = mem::take(&mut state.channels);
@@ -172,14 +167,10 @@ impl<S: 'static> Driver<S> {
         let waiting = mem::take(&mut state.waiting_for_room);
         drop(state);
         wake_all(waiting);
-        events::closed(&self.endpoint, &error);
-        if self.end == End::No {
-            self.end = End::Gone;
-        }
-        let opened = self.on_open.is_none();
-        let handle = ConnectionHandle(self.shared.clone());
-        if let Some(on_open) = self.on_open.take() {
-            let (handle, error) = (handle.clone(), error.clone());
+        events::closed(&self.endpoint(), &error);
+        let opened = on_open.is_none();
+        if let Some(on_open) = on_open {
+            let (handle, error) = (ConnectionHandle(self.shared.clone()), error.clone());
             self.jobs.push_back((0, Box::new(move |state| on_open(state, &handle, Err(error)))));
             self.tell(Key::OpenError, Event::OpenError(self.reason()));
         }
@@ -226,32 +217,27 @@ impl<S: 'static> Driver<S> {
         self.shared.lock().phase.refusal()
     }
 
-    /// After connection.close everything but its answer is ignored [§1.4.2.10].
-    pub(super) fn ignores(&self) -> bool {
-        self.deadlines.close.is_some()
-    }
-
     /// Whether it is over for the program, and something may still be to be said.
     pub(crate) fn has_last_words(&self) -> bool {
-        self.end == End::Lingering
+        matches!(self.life.words(), Some(LastWords::Unsaid(_)))
     }
 
     /// Whether nothing can be written any more.
     pub(crate) fn is_broken(&self) -> bool {
-        self.broken.is_some()
+        self.conversation.broken.is_some()
     }
 
     /// Whether the end has come, and nothing is left to say or to call; with octets unwritten that were taken from here.
     pub(crate) fn is_over(&self, unwritten: bool) -> bool {
-        let said = || !unwritten && self.writing.is_empty() && self.shared.lock().outbox.is_empty();
-        self.jobs.is_empty() && (self.end == End::Gone || self.end == End::Lingering && said())
+        let said = || !unwritten && !self.is_writing() && self.shared.lock().outbox.is_empty();
+        self.jobs.is_empty() && self.life.words().is_some_and(|words| words == LastWords::Said || said())
     }
 }
 
 /// The loop is dropped: there is no state to lend any more, so callbacks are dropped, uncalled and unlocked.
 impl<S: 'static> Drop for Driver<S> {
     fn drop(&mut self) {
-        self.lost(Error::LoopGone);
+        self.over(Error::LoopGone, LastWords::Said);
         self.jobs.clear();
     }
 }

@@ -8,32 +8,24 @@ use crate::{
         writable::wake_all,
     },
     driver::consumers::{Lines, Trouble},
-    error::{Error, Stage, attempt::IoError},
-    protocol::{
-        Event as Heard, Protocol,
-        handshake::{Handshake, Login},
-        heartbeat::Heartbeat,
-    },
+    error::Error,
+    protocol::Event as Heard,
     session::{
         Op, Shared,
         callbacks::Key,
         reply::{Answer, Job, OnOpen, Raised, lend},
     },
-    trace::{
-        events,
-        frames::{self, Wiretap},
-    },
+    trace::{events, frames},
     wire::{
         fault::Violation,
         frame::{HEADER_TOO_LARGE, put_method},
         inbox::Inbox,
         outbox::Outbox,
-        spec::{Method, MethodId, PROTOCOL_HEADER, connection},
-        table::Table,
+        spec::{Method, MethodId, connection},
     },
 };
-use deadlines::{Deadlines, ReplyDeadlines};
-use ending::End;
+use conversation::Conversation;
+use life::{LastWords, Life, Step};
 use slab::Slab;
 use std::{
     collections::VecDeque,
@@ -44,102 +36,79 @@ use std::{
 
 mod channels;
 pub(crate) mod consumers;
+mod conversation;
 mod deadlines;
 mod ending;
+mod life;
 mod opening;
 
 /// One connection, served by its loop.
+///
+/// It has no socket and no clock: whoever owns them (the hub's `Link`) calls it, in this order.
+///
+/// 1. *An endpoint is tried*: [`begin`](Self::begin), then [`connected`](Self::connected) when the network is, and
+///    [`secured`](Self::secured) when TLS is, too, or [`tls_failed`](Self::tls_failed).
+/// 2. *Octets come*: they are read into [`inbox`](Self::inbox), [`received`](Self::received) is called for them, and
+///    [`process`](Self::process) handles them; the end of the stream is [`end_of_stream`](Self::end_of_stream).
+/// 3. *Time passes*: when [`poll_timeout`](Self::poll_timeout) has come and a read has found nothing,
+///    [`handle_timeout`](Self::handle_timeout) is called, or [`upkeep`](Self::upkeep) while there is more to read.
+/// 4. *Octets go*: [`outgoing`](Self::outgoing) until it is empty or the socket takes no more, each write with
+///    [`wrote`](Self::wrote) behind it, then [`weigh`](Self::weigh); a failure is [`write_failed`](Self::write_failed).
+/// 5. *The end*: when it [`is_over`](Self::is_over), [`failed`](Self::failed) says whether another endpoint may be tried
+///    ([`begin`](Self::begin), after a time in which it is [`idle`](Self::idle) perhaps); when none is left,
+///    [`cannot_connect`](Self::cannot_connect).
+///
+/// Only `process` calls the program. Any of the others may leave calls that are due, which [`has_news`](Self::has_news)
+/// says, so that each is followed by a `process` before the loop sleeps.
 pub(crate) struct Driver<S: 'static> {
     pub(crate) shared: Arc<Shared<S>>,
-    /// `host:port` of what is tried, or connected to.
-    pub(crate) endpoint: Arc<str>,
-    pub(crate) protocol: Protocol,
-    pub(crate) inbox: Inbox,
-    wiretap: Wiretap,
-    /// What has been taken out of the shared outbox and is not yet written.
-    writing: Outbox,
-    pub(crate) lines: Lines<S>,
-    /// How far it has come: the network, TLS, AMQP.
-    stage: Stage,
-    handshake: Handshake,
-    login: Option<Login>,
-    /// Told when the connection is open.
-    server_properties: Option<Table>,
-    /// Why there is no connection with this endpoint, while others may be left to try.
-    failure: Option<Error>,
-    heartbeat: Option<Heartbeat>,
-    on_open: Option<OnOpen<S>>,
+    life: Life<S>,
+    conversation: Conversation,
+    /// The open channels, and who consumes there.
+    lines: Lines<S>,
     /// Calls that are due, each with its channel: what stands behind one that panics is not lost.
-    pub(crate) jobs: VecDeque<(u16, Job<S>)>,
-    deadlines: Deadlines,
-    replies: ReplyDeadlines,
-    /// Told about back-pressure, and not yet that it is over.
-    pressed: bool,
-    octets_sent: u64,
-    /// Octets have moved since the buffers were last looked at.
-    moved: bool,
-    /// Nothing had, and the buffers were given back.
-    tidied: bool,
-    broken: Option<IoError>,
-    end: End,
+    jobs: VecDeque<(u16, Job<S>)>,
 }
 
 impl<S: 'static> Driver<S> {
     pub(crate) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>) -> Self {
         Self {
-            protocol: Protocol::new(shared.parameters.max_message_size()),
-            inbox: Inbox::default(),
-            wiretap: Wiretap::default(),
-            writing: Outbox::default(),
+            life: Life::Opening { on_open, step: Step::Rest, until: None },
+            conversation: Conversation::new(shared.parameters.max_message_size()),
             lines: Lines::default(),
-            stage: Stage::Dial,
-            handshake: Handshake::default(),
-            login: None,
-            server_properties: None,
-            failure: None,
-            heartbeat: None,
-            on_open: Some(on_open),
             jobs: VecDeque::new(),
-            deadlines: Deadlines::default(),
-            replies: ReplyDeadlines::default(),
-            pressed: false,
-            octets_sent: 0,
-            moved: false,
-            tidied: false,
-            broken: None,
-            end: End::No,
-            endpoint: shared.parameters.endpoint(),
             shared,
         }
     }
 
     /// `host:port` of the endpoint that is tried, or connected to.
     pub(crate) fn endpoint(&self) -> Arc<str> {
-        self.endpoint.clone()
+        self.shared.lock().endpoint.clone()
+    }
+
+    /// Where the stream is read into.
+    #[inline]
+    pub(crate) fn inbox(&mut self) -> &mut Inbox {
+        &mut self.conversation.inbox
     }
 
     /// `n` octets have been read into the inbox.
     pub(crate) fn received(&mut self, n: usize, now: Instant) {
-        self.inbox.filled(n);
-        if self.end != End::No {
+        self.secured(); // or there would be nothing to read
+        self.conversation.received(n, now);
+        if self.life.has_ended() {
             // Unread octets would make TCP take back our last words when the socket is closed.
-            let unread = self.inbox.unread().len();
-            self.inbox.take(unread);
+            self.conversation.discard();
         } else {
-            self.wiretap.received(&self.endpoint, self.inbox.unread(), self.protocol.begun());
-        }
-        self.moved = true;
-        if let Some(heartbeat) = &mut self.heartbeat {
-            heartbeat.received(now);
+            let shared = &self.shared;
+            self.conversation.tap(|| shared.lock().endpoint.clone());
         }
     }
 
     /// Handles everything that has been received and asked for.
     pub(crate) fn process(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
         let result = self.events(now, state);
-        let taken = self.protocol.taken();
-        self.wiretap.taken(taken);
-        self.inbox.take(taken);
+        self.conversation.taken();
         result
     }
 
@@ -154,17 +123,14 @@ impl<S: 'static> Driver<S> {
                 self.apply_ops(now);
                 continue;
             }
-            if self.end != End::No {
-                return Ok(());
-            }
-            if let Some(stranger) = self.protocol.stranger(self.inbox.unread()) {
-                self.met(stranger);
+            if !self.life.is_on() && !self.may_be_amqp() {
+                if self.jobs.is_empty() {
+                    return Ok(());
+                }
                 continue;
             }
-            if self.handshake == Handshake::Start && self.inbox.unread().first() == PROTOCOL_HEADER.first() {
-                return Ok(()); // half of another version's header
-            }
-            match self.protocol.next(self.inbox.unread()) {
+            let Conversation { protocol, inbox, .. } = &mut self.conversation;
+            match protocol.next(inbox.unread()) {
                 Err(HEADER_TOO_LARGE) => self.header_too_large(now),
                 Err(violation) => self.violated(violation, now),
                 Ok(None) => return Ok(()),
@@ -201,7 +167,7 @@ impl<S: 'static> Driver<S> {
         for op in ops {
             match op {
                 Op::Open { identity, handle } => {
-                    self.protocol.open(identity.number);
+                    self.conversation.protocol.open(identity.number);
                     self.lines.open(identity, handle);
                 }
                 Op::Consume { channel, queue, tag, no_ack, callbacks } => {
@@ -216,26 +182,32 @@ impl<S: 'static> Driver<S> {
     }
 
     fn on_connection(&mut self, method: connection::Method, now: Instant) {
-        match method {
-            connection::Method::Close(close) => self.closed_by_broker(&close, now),
-            connection::Method::CloseOk(_) => self.close_ok(now),
-            method if self.handshake != Handshake::Done => self.on_handshake(method, now),
-            _ if self.ignores() => {}
-            connection::Method::Blocked(blocked) => {
-                let limit = self.shared.parameters.blocked_connection_timeout();
-                if self.deadlines.blocked.is_none() {
-                    let until = limit.and_then(|limit| now.checked_add(limit));
-                    self.deadlines.blocked = until.map(|until| (until, blocked.reason.to_string().into()));
-                }
-                events::blocked(&self.endpoint, &blocked.reason);
-                self.tell(Key::Blocked, Event::Blocked(blocked.reason));
+        match (&mut self.life, method) {
+            (_, connection::Method::Close(close)) => self.closed_by_broker(&close, now),
+            (Life::Closing { .. }, connection::Method::CloseOk(_)) => self.lost(self.reason(), LastWords::Said),
+            (_, connection::Method::CloseOk(_)) => {
+                self.violated(Violation::command("close-ok, but nobody closed"), now);
             }
-            connection::Method::Unblocked(_) => {
-                self.deadlines.blocked = None;
-                events::unblocked(&self.endpoint);
+            (Life::Opening { step: Step::Shake(handshake), .. }, method) => {
+                let handshake = mem::take(handshake);
+                self.on_handshake(handshake, method, now);
+            }
+            (Life::Closing { .. }, _) => {}
+            (Life::Open { blocked }, connection::Method::Blocked(event)) => {
+                let limit = self.shared.parameters.blocked_connection_timeout();
+                if blocked.is_none() {
+                    let until = limit.and_then(|limit| now.checked_add(limit));
+                    *blocked = until.map(|until| (until, event.reason.to_string().into()));
+                }
+                events::blocked(&self.endpoint(), &event.reason);
+                self.tell(Key::Blocked, Event::Blocked(event.reason));
+            }
+            (Life::Open { blocked }, connection::Method::Unblocked(_)) => {
+                *blocked = None;
+                events::unblocked(&self.endpoint());
                 self.tell(Key::Unblocked, Event::Unblocked);
             }
-            connection::Method::UpdateSecretOk(ok) => {
+            (Life::Open { .. }, connection::Method::UpdateSecretOk(ok)) => {
                 let method = Method::from(ok);
                 let mut state = self.shared.lock();
                 let expected = state.fifo.front().is_some_and(|pending| pending.expect.accepts(method.id()));
@@ -243,7 +215,7 @@ impl<S: 'static> Driver<S> {
                 drop(state);
                 match pending {
                     Some(pending) => {
-                        events::secret_updated(&self.endpoint);
+                        events::secret_updated(&self.endpoint());
                         self.jobs.extend(pending.then.resolve(Ok(Answer::Method(method))).map(|j| (0, j)));
                     }
                     None => self.violated(Violation::command("a reply that nobody asked for"), now),
@@ -296,32 +268,30 @@ impl<S: 'static> Driver<S> {
 
     /// What is to be written now; nothing if the stream is broken.
     pub(crate) fn outgoing(&mut self) -> &mut Outbox {
-        if !self.writing.is_empty() {
-            return &mut self.writing;
+        let Conversation { writing, broken, .. } = &mut self.conversation;
+        if !writing.is_empty() {
+            return writing;
         }
         let mut state = self.shared.lock();
         state.looked_at();
-        if self.broken.is_some() || self.end == End::Gone {
+        if broken.is_some() || self.life.words() == Some(LastWords::Said) {
             let unwritten = mem::take(&mut state.outbox);
             drop(state);
             drop(unwritten);
-            return &mut self.writing;
+            return writing;
         }
-        mem::swap(&mut state.outbox, &mut self.writing);
-        state.in_flight = self.writing.len();
-        state.taken += self.writing.len() as u64;
+        mem::swap(&mut state.outbox, writing);
+        state.in_flight = writing.len();
+        state.taken += writing.len() as u64;
         drop(state);
-        frames::sending(&self.endpoint, &self.writing);
-        &mut self.writing
+        let shared = &self.shared;
+        frames::sending(|| shared.lock().endpoint.clone(), writing);
+        writing
     }
 
     /// `n` octets have been written.
     pub(crate) fn wrote(&mut self, n: usize, now: Instant) {
-        self.octets_sent += n as u64;
-        self.moved = true;
-        if let Some(heartbeat) = &mut self.heartbeat {
-            heartbeat.sent(now);
-        }
+        self.conversation.wrote(n, now);
     }
 
     /// After writing as much as the socket takes: the program is told if that was too little, and what it has asked for
@@ -330,30 +300,31 @@ impl<S: 'static> Driver<S> {
     /// `unwritten` octets were taken from here, and not by the socket.
     pub(crate) fn weigh(&mut self, unwritten: usize, now: Instant) {
         let parameters = &self.shared.parameters;
+        let Conversation { writing, octets_sent, pressed, replies, .. } = &mut self.conversation;
         let multiplier = self.shared.backpressure_multiplier.load(Ordering::Relaxed);
         let mut state = self.shared.lock();
-        state.in_flight = self.writing.len() + unwritten;
+        state.in_flight = writing.len() + unwritten;
         let held = state.held();
         // What waits counts too, or the average of a connection that cannot write would sink with every publish.
-        let average = (self.octets_sent + held as u64) / state.frames.max(1);
+        let average = (*octets_sent + held as u64) / state.frames.max(1);
         let pika = usize::try_from(average.saturating_mul(multiplier.into())).unwrap_or(usize::MAX);
         let pika = if parameters.backpressure_detection() { pika } else { usize::MAX };
         let limit = parameters.outbound_high_water().min(pika);
         let requests = state.requests;
         let heavy = held > limit;
-        state.weigh_at = if self.pressed || heavy { usize::MAX } else { limit };
+        state.weigh_at = if *pressed || heavy { usize::MAX } else { limit };
         let room = held <= parameters.low_water() && !state.waiting_for_room.is_empty();
         let waiting = if room { mem::take(&mut state.waiting_for_room) } else { Slab::new() };
         drop(state);
         wake_all(waiting);
-        self.replies.mark(requests, now, self.shared.parameters.rpc_timeout());
-        if !self.pressed && heavy {
-            self.pressed = true;
-            events::backpressure(&self.endpoint, held);
+        replies.mark(requests, now, parameters.rpc_timeout());
+        if !*pressed && heavy {
+            *pressed = true;
+            events::backpressure(&self.endpoint(), held);
             self.tell(Key::Backpressure, Event::Backpressure(held));
-        } else if self.pressed && held == 0 {
-            self.pressed = false;
-            events::drained(&self.endpoint);
+        } else if *pressed && held == 0 {
+            *pressed = false;
+            events::drained(&self.endpoint());
             self.tell(Key::Backpressure, Event::Drained);
         }
     }
@@ -365,17 +336,17 @@ impl<S: 'static> Driver<S> {
 
     /// Whether the socket is to be read, if only to throw away what is there.
     pub(crate) fn reads(&self) -> bool {
-        self.end != End::Gone && !self.is_paused()
+        self.life.words() != Some(LastWords::Said) && !self.is_paused()
     }
 
     /// Whether nothing is read because what comes has nowhere to go: that is no silence of the broker's. Answers are read
     /// all the same, or whoever waits for one before he takes a message would wait for ever.
     fn is_paused(&self) -> bool {
-        self.shared.holds.load(Ordering::Acquire) > 0 && self.end == End::No && !self.shared.lock().is_awaited()
+        self.shared.holds.load(Ordering::Acquire) > 0 && !self.life.has_ended() && !self.shared.lock().is_awaited()
     }
 
     /// Whether octets wait that were not taken.
     pub(crate) fn is_writing(&self) -> bool {
-        !self.writing.is_empty()
+        !self.conversation.writing.is_empty()
     }
 }

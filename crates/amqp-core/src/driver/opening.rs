@@ -2,11 +2,12 @@
 
 use crate::{
     api::{connection::ConnectionHandle, event::Event},
-    driver::{Driver, End, deadlines::Deadlines},
-    error::{CloseReason, Error, Result, Stage, tls::TlsProblem},
+    config::credentials::Credentials,
+    driver::{Conversation, Driver, LastWords, Life, Step},
+    error::{CloseReason, Error, tls::TlsProblem},
     protocol::{
-        Protocol, Stranger,
-        handshake::{Handshake, Refusal},
+        Stranger,
+        handshake::{Accepted, Handshake, Login, Progress, Refusal},
         heartbeat::Heartbeat,
         limits::Limits,
     },
@@ -15,10 +16,7 @@ use crate::{
     wire::{
         fault::Invalid,
         frame::{ENVELOPE, put_method},
-        inbox::Inbox,
-        outbox::Outbox,
         spec::{Method, PROTOCOL_HEADER, connection},
-        table::Table,
     },
 };
 use bytes::Bytes;
@@ -26,23 +24,22 @@ use std::{mem, sync::Arc, time::Instant};
 use zeroize::Zeroizing;
 
 impl<S: 'static> Driver<S> {
-    /// Tries another endpoint. Nothing is left of one before.
+    /// Tries an endpoint, which has its time from now on.
     pub(crate) fn begin(&mut self, endpoint: Arc<str>, now: Instant) {
-        self.pause();
-        self.deadlines.open = now.checked_add(self.shared.parameters.stack_timeout());
-        self.shared.lock().endpoint = endpoint.clone();
-        self.endpoint = endpoint;
+        self.renew(Step::Dial, now.checked_add(self.shared.parameters.stack_timeout()));
+        self.shared.lock().endpoint = endpoint;
     }
 
-    /// Tries nothing for a while.
-    pub(crate) fn pause(&mut self) {
-        self.protocol = Protocol::new(self.shared.parameters.max_message_size());
-        self.inbox = Inbox::default();
-        self.writing = Outbox::default();
-        (self.stage, self.handshake) = (Stage::Dial, Handshake::default());
-        (self.login, self.server_properties, self.heartbeat) = (None, None, None);
-        self.deadlines = Deadlines::default();
-        (self.broken, self.failure, self.end) = (None, None, End::No);
+    /// Tries nothing until the next [`begin`](Self::begin).
+    pub(crate) fn idle(&mut self) {
+        self.renew(Step::Rest, None);
+    }
+
+    /// Nothing is left of the endpoint before.
+    fn renew(&mut self, next: Step, deadline: Option<Instant>) {
+        let Life::Opening { step, until, .. } = &mut self.life else { return };
+        (*step, *until) = (next, deadline);
+        self.conversation = Conversation::new(self.shared.parameters.max_message_size());
         let mut state = self.shared.lock();
         let unwritten = mem::take(&mut state.outbox);
         state.in_flight = 0;
@@ -53,89 +50,109 @@ impl<S: 'static> Driver<S> {
 
     /// Why the endpoint failed, if it is for others to be tried.
     pub(crate) fn failed(&mut self) -> Option<Error> {
-        self.failure.take().filter(|_| self.on_open.is_some())
+        match mem::replace(&mut self.life, Life::Over(LastWords::Said)) {
+            Life::Failed { on_open, error, .. } => {
+                self.life = Life::Opening { on_open, step: Step::Rest, until: None };
+                Some(error)
+            }
+            life => {
+                self.life = life;
+                None
+            }
+        }
     }
 
     /// The socket is connected: the protocol header goes out, when TLS lets it.
     pub(crate) fn connected(&mut self) {
-        self.stage = Stage::Tls;
+        self.advance(Step::Secure);
         self.shared.lock().outbox.octets().extend_from_slice(&PROTOCOL_HEADER);
     }
 
     /// The handshake of TLS is over, or there is none.
+    #[inline]
     pub(crate) fn secured(&mut self) {
-        if self.stage == Stage::Tls && self.shared.parameters.secure().is_some() {
-            events::secured(&self.endpoint);
+        if !matches!(self.life, Life::Opening { step: Step::Secure, .. }) {
+            return;
         }
-        self.stage = Stage::Connect;
+        if self.shared.parameters.secure().is_some() {
+            events::secured(&self.endpoint());
+        }
+        self.advance(Step::Shake(Handshake::Start));
+    }
+
+    fn advance(&mut self, next: Step) {
+        if let Life::Opening { step, .. } = &mut self.life {
+            *step = next;
+        }
     }
 
     /// There is no TLS with this peer.
     pub(crate) fn tls_failed(&mut self, problem: TlsProblem) {
-        self.lost(Error::Tls { endpoint: self.endpoint(), problem });
-        self.end = End::Gone;
+        self.lost(Error::Tls { endpoint: self.endpoint(), problem }, LastWords::Said);
+        self.life.fall_silent();
+    }
+
+    /// Before the connection is open: whether what has come is worth looking at as frames of AMQP 0-9-1.
+    pub(super) fn may_be_amqp(&mut self) -> bool {
+        let Life::Opening { step, .. } = &self.life else { return false };
+        let Conversation { protocol, inbox, .. } = &mut self.conversation;
+        if let Some(stranger) = protocol.stranger(inbox.unread()) {
+            self.met(stranger);
+            return false;
+        }
+        let greets = matches!(step, Step::Shake(Handshake::Start));
+        // Or it is half of another version's header.
+        !greets || inbox.unread().first() != PROTOCOL_HEADER.first()
     }
 
     /// A step of AMQP's handshake.
-    pub(super) fn on_handshake(&mut self, method: connection::Method, now: Instant) {
-        let progress = match self.handshake.on_method(method, &self.shared.parameters, &mut self.login) {
-            Ok(progress) => progress,
-            Err(Refusal::Violation(violation)) => return self.violated(violation, now),
-            Err(refusal) => return self.lost(self.unsuitable(refusal)),
-        };
-        if let Some(properties) = progress.server_properties {
-            self.greeted(properties);
-        }
-        if let Some(limits) = progress.tuned {
-            self.tuned(limits, now);
-        }
-        if let Err(invalid) = self.reply(&progress.replies, progress.secret) {
-            return self.lost(self.unsayable(invalid));
-        }
-        if progress.opened {
-            self.opened();
+    pub(super) fn on_handshake(&mut self, handshake: Handshake, method: connection::Method, now: Instant) {
+        match handshake.on_method(method, &self.shared.parameters) {
+            Ok(Progress::Greeted(login, reply)) => {
+                events::greeted(&self.endpoint(), login.server_properties(), login.credentials().mechanism());
+                self.log_in(login, &reply);
+            }
+            Ok(Progress::Challenged(login, reply)) => self.log_in(login, &reply),
+            Ok(Progress::Tuned(accepted, limits, replies)) => {
+                self.tuned(limits, now);
+                replies.iter().for_each(|reply| self.say(0, reply));
+                self.advance(Step::Shake(Handshake::Open(accepted)));
+            }
+            Ok(Progress::Opened(accepted)) => self.opened(accepted),
+            Err(Refusal::Violation(violation)) => self.violated(violation, now),
+            Err(refusal) => self.lost(self.unsuitable(refusal), LastWords::Said),
         }
     }
 
-    fn greeted(&mut self, properties: Table) {
-        let mechanism = self.login.as_ref().map_or("", |login| login.credentials.mechanism());
-        events::greeted(&self.endpoint, &properties, mechanism);
-        self.server_properties = Some(properties);
+    fn log_in(&mut self, login: Login, reply: &Method) {
+        match secret_frame(reply, login.frame_max) {
+            Ok(frame) => {
+                self.shared.lock().outbox.refer(frame);
+                self.advance(Step::Shake(Handshake::Tune(login)));
+            }
+            Err(invalid) => self.lost(self.unsayable(invalid, login.credentials()), LastWords::Said),
+        }
     }
 
     fn tuned(&mut self, limits: Limits, now: Instant) {
-        events::tuned(&self.endpoint, limits);
-        self.protocol.tuned(limits.frame_max);
-        self.heartbeat = Heartbeat::new(limits.heartbeat, now);
+        events::tuned(&self.endpoint(), limits);
+        self.conversation.protocol.tuned(limits.frame_max);
+        self.conversation.heartbeat = Heartbeat::new(limits.heartbeat, now);
         self.shared.lock().limits = limits;
     }
 
-    fn reply(&self, replies: &[Method], secret: bool) -> Result<(), Invalid> {
-        let mut state = self.shared.lock();
-        let frame_max = state.limits.frame_max;
-        replies.iter().try_for_each(|reply| match &self.login {
-            Some(login) if secret => secret_frame(reply, login.frame_max).map(|frame| state.outbox.refer(frame)),
-            _ => put_method(state.outbox.octets(), 0, reply, frame_max),
-        })
-    }
-
-    fn opened(&mut self) {
-        if let Some(properties) = self.server_properties.take() {
-            let _ = self.shared.server_properties.set(properties);
-        }
-        if let Some(login) = self.login.take() {
-            login.credentials.connected();
-        }
+    fn opened(&mut self, accepted: Accepted) {
+        let _ = self.shared.server_properties.set(accepted.server_properties);
+        accepted.credentials.connected();
         let mut state = self.shared.lock();
         if state.phase != Phase::Opening {
             return; // the program has closed it meanwhile, and is told so by `shutdown`
         }
         state.phase = Phase::Open;
         drop(state);
-        events::opened(&self.endpoint);
-        self.deadlines.open = None;
+        events::opened(&self.endpoint());
         let handle = ConnectionHandle(self.shared.clone());
-        if let Some(on_open) = self.on_open.take() {
+        if let Life::Opening { on_open, .. } = mem::replace(&mut self.life, Life::Open { blocked: None }) {
             self.jobs.push_back((0, Box::new(move |state| on_open(state, &handle, Ok(())))));
         }
         self.tell(Key::Open, Event::Open);
@@ -149,7 +166,7 @@ impl<S: 'static> Driver<S> {
             Stranger::Tls => "speaks TLS: connect with amqps:// instead of amqp://".into(),
             Stranger::NotAmqp => "does not speak AMQP; is this the AMQP port (5672, or 5671 with TLS)?".into(),
         };
-        self.lost(Error::IncompatibleProtocol { endpoint: self.endpoint(), what: what.into() });
+        self.lost(Error::IncompatibleProtocol { endpoint: self.endpoint(), what: what.into() }, LastWords::Said);
     }
 
     fn unsuitable(&self, refusal: Refusal) -> Error {
@@ -161,7 +178,8 @@ impl<S: 'static> Driver<S> {
                 Error::IncompatibleProtocol { endpoint, what }
             }
             Refusal::Mechanisms(offered) => {
-                let wanted: Vec<_> = self.shared.parameters.all_credentials().map(|c| c.mechanism()).collect();
+                let wanted: Vec<_> =
+                    self.shared.parameters.all_credentials().map(|c| Credentials::mechanism(&**c)).collect();
                 Error::MechanismNotOffered { endpoint, wanted: wanted.join(" or ").into(), offered: offered.into() }
             }
             Refusal::Credentials(mechanism, problem) => {
@@ -171,21 +189,19 @@ impl<S: 'static> Driver<S> {
     }
 
     /// A reply that does not fit is a login: nothing else in a handshake is long.
-    fn unsayable(&self, invalid: Invalid) -> Error {
-        match (invalid, &self.login) {
-            (Invalid::ArgumentsTooLarge { length, limit }, Some(login)) => Error::LoginTooLarge {
+    fn unsayable(&self, invalid: Invalid, credentials: &dyn Credentials) -> Error {
+        match invalid {
+            Invalid::ArgumentsTooLarge { length, limit } => Error::LoginTooLarge {
                 endpoint: self.endpoint(),
-                mechanism: login.credentials.mechanism().into(),
+                mechanism: credentials.mechanism().into(),
                 length: length + ENVELOPE,
                 limit: limit + ENVELOPE,
             },
-            (invalid, _) => invalid.into(),
+            invalid => invalid.into(),
         }
     }
 
-    pub(super) fn authentication_refused(&self, reason: Option<CloseReason>) -> Error {
-        let presented = self.login.as_ref().map(|login| &login.credentials);
-        let credentials = presented.unwrap_or(self.shared.parameters.credentials());
+    pub(super) fn authentication_refused(&self, credentials: &dyn Credentials, reason: Option<CloseReason>) -> Error {
         Error::AuthenticationRefused {
             endpoint: self.endpoint(),
             user: credentials.user().into(),

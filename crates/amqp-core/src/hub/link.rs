@@ -102,7 +102,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }
         let dial = match addresses {
             Ok(addresses) => {
-                events::resolved(&self.driver.endpoint, addresses.len());
+                events::resolved(&self.driver.endpoint(), addresses.len());
                 Dial::new(addresses, now)
             }
             Err(error) => {
@@ -221,7 +221,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         let (bell, id, trial) = (bell.clone(), self.driver.shared.number, self.trial);
         let then = move |addresses| bell.ring(|news| news.resolved.push_back((id, trial, addresses)));
         self.driver.begin(endpoint.to_string().into(), now);
-        events::connecting(&self.driver.endpoint);
+        events::connecting(&self.driver.endpoint());
         self.stage = Stage::Resolving;
         network.resolve(&endpoint.host, endpoint.port, Box::new(then));
         self.endpoint = endpoint;
@@ -260,9 +260,9 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         match self.tries.next(parameters) {
             Next::Try(endpoint) => self.try_endpoint(endpoint, network, bell, now),
             Next::Pause => {
-                events::all_failed(&self.driver.endpoint, self.tries.rounds(), parameters.retry_delay());
+                events::all_failed(&self.driver.endpoint(), self.tries.rounds(), parameters.retry_delay());
                 self.stage = Stage::Waiting { until: now.checked_add(parameters.retry_delay()) };
-                self.driver.pause();
+                self.driver.idle();
             }
             Next::GiveUp(error) => {
                 self.stage = Stage::Down;
@@ -309,11 +309,11 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
             };
             tokens.try_remove(attempt.token.0);
             network.forget(attempt.socket, attempt.token);
-            events::attempt_failed(&self.driver.endpoint, attempt.address, &failed);
+            events::attempt_failed(&self.driver.endpoint(), attempt.address, &failed);
             dial.failed(attempt.address, failed, now);
         }
         if let Some(Trying { socket, token, address, .. }) = connected {
-            events::connected(&self.driver.endpoint, address);
+            events::connected(&self.driver.endpoint(), address);
             for other in std::mem::take(sockets).into_iter().chain(trying) {
                 tokens.try_remove(other.token.0);
                 network.forget(other.socket, other.token);
@@ -336,7 +336,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }
         while let Some(address) = dial.next(now) {
             let token = Token(tokens.insert(id));
-            events::attempt(&self.driver.endpoint, address);
+            events::attempt(&self.driver.endpoint(), address);
             let error = match network.connect(address, token) {
                 Ok(socket) => match network.tune(&socket, self.driver.shared.parameters.tcp_options()) {
                     Ok(()) => {
@@ -351,7 +351,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
                 Err(error) => error,
             };
             tokens.try_remove(token.0);
-            events::attempt_failed(&self.driver.endpoint, address, &error);
+            events::attempt_failed(&self.driver.endpoint(), address, &error);
             dial.failed(address, error, now);
         }
         if dial.is_exhausted() {

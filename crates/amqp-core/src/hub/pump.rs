@@ -27,11 +27,11 @@ pub(crate) fn fill<S: 'static>(
     now: Instant,
 ) -> Filled {
     loop {
-        return match stream.read(driver.inbox.space()) {
+        return match stream.read(driver.inbox().space()) {
             Ok(0) => Filled::End(None),
             Ok(n) => {
                 driver.received(n, now);
-                if edge || driver.inbox.is_full() || stream.holds_back() { Filled::More } else { Filled::Empty }
+                if edge || driver.inbox().is_full() || stream.holds_back() { Filled::More } else { Filled::Empty }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) if error.kind() == ErrorKind::WouldBlock && stream.holds_back() => Filled::Fruitless,

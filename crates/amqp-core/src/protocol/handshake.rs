@@ -14,38 +14,46 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// What the client waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the client waits for, with what it still needs for the steps after that.
+#[derive(Debug, Default)]
 pub(crate) enum Handshake {
     /// connection.start: the protocol header has been sent.
     #[default]
     Start,
-    /// connection.tune: the credentials have been presented.
-    Tune,
-    /// connection.open-ok: limits are agreed, a virtual host has been asked for.
-    Open(Limits),
-    /// Nothing: the connection is usable.
-    Done,
+    /// connection.tune, or a challenge: the credentials have been presented.
+    Tune(Login),
+    /// connection.open-ok: limits are agreed, a virtual host has been asked for. The password is gone.
+    Open(Accepted),
 }
 
 /// Which of the credentials are presented, and what more they have to say.
 #[derive(Debug)]
 pub(crate) struct Login {
-    pub(crate) credentials: Arc<dyn Credentials>,
+    accepted: Accepted,
     exchange: Exchange,
     /// Octets in a frame that the broker takes before limits are agreed.
     pub(crate) frame_max: usize,
 }
 
+/// What is kept of the handshake until the connection is open.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) credentials: Arc<dyn Credentials>,
+    /// Told when the connection is open: until then it may be with another broker.
+    pub(crate) server_properties: Table,
+}
+
 /// What a step of the handshake leads to.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    pub(crate) replies: Vec<Method>,
-    /// The reply has a secret in it.
-    pub(crate) secret: bool,
-    pub(crate) server_properties: Option<Table>,
-    pub(crate) tuned: Option<Limits>,
-    pub(crate) opened: bool,
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// The broker's greeting is answered with a login, which is secret.
+    Greeted(Login, Method),
+    /// A challenge is answered, which is secret, too.
+    Challenged(Login, Method),
+    /// Limits are agreed, and a virtual host is asked for.
+    Tuned(Accepted, Limits, [Method; 2]),
+    /// The connection is usable.
+    Opened(Accepted),
 }
 
 /// Why the handshake cannot go on.
@@ -64,60 +72,52 @@ pub(crate) enum Refusal {
 const FRAME_MAX_OF_RABBITMQ_4_1: usize = 8192;
 
 impl Handshake {
+    /// The next step, which consumes this one.
     pub(crate) fn on_method(
-        &mut self,
+        self,
         method: connection::Method,
         parameters: &ConnectionParameters,
-        login: &mut Option<Login>,
     ) -> Result<Progress, Refusal> {
-        let mut progress = Progress::default();
-        *self = match (*self, method) {
+        match (self, method) {
             (Self::Start, connection::Method::Start(start)) => {
-                let login = login.insert(chosen(&start, parameters)?);
-                progress.replies.push(start_ok(login, parameters).into());
-                progress.secret = true;
-                progress.server_properties = Some(start.server_properties);
-                Self::Tune
+                let mut login = chosen(start, parameters)?;
+                let reply = start_ok(&mut login, parameters).into();
+                Ok(Progress::Greeted(login, reply))
             }
-            (Self::Tune, connection::Method::Secure(secure)) => {
-                let Some(Login { credentials, exchange, .. }) = login else {
-                    return Err(Refusal::Violation(Violation::command("a challenge before a login")));
-                };
-                let answer = exchange.challenged(secure.challenge.as_bytes());
-                let response = answer.map_err(|failure| failed(&**credentials, &failure))?;
-                progress.replies.push(connection::SecureOk { response }.into());
-                progress.secret = true;
-                Self::Tune
+            (Self::Tune(mut login), connection::Method::Secure(secure)) => {
+                let answer = login.exchange.challenged(secure.challenge.as_bytes());
+                let response = answer.map_err(|failure| failed(&*login.accepted.credentials, &failure))?;
+                Ok(Progress::Challenged(login, connection::SecureOk { response }.into()))
             }
-            (Self::Tune, connection::Method::Tune(tune)) => {
+            (Self::Tune(login), connection::Method::Tune(tune)) => {
                 let limits = tuned(&tune, parameters)?;
-                progress.replies.push(
-                    connection::TuneOk {
-                        channel_max: limits.channel_max,
-                        frame_max: limits.frame_max as u32,
-                        heartbeat: limits.heartbeat,
-                    }
-                    .into(),
-                );
-                progress.replies.push(
-                    connection::Open { virtual_host: parameters.virtual_host().into(), ..Default::default() }.into(),
-                );
-                progress.tuned = Some(limits);
-                Self::Open(limits)
+                let tune_ok = connection::TuneOk {
+                    channel_max: limits.channel_max,
+                    frame_max: limits.frame_max as u32,
+                    heartbeat: limits.heartbeat,
+                };
+                let open = connection::Open { virtual_host: parameters.virtual_host().into(), ..Default::default() };
+                Ok(Progress::Tuned(login.accepted, limits, [tune_ok.into(), open.into()]))
             }
-            (Self::Open(_), connection::Method::OpenOk(_)) => {
-                progress.opened = true;
-                Self::Done
-            }
-            _ => return Err(Refusal::Violation(Violation::command("a method out of turn in the handshake"))),
-        };
-        Ok(progress)
+            (Self::Open(accepted), connection::Method::OpenOk(_)) => Ok(Progress::Opened(accepted)),
+            _ => Err(Refusal::Violation(Violation::command("a method out of turn in the handshake"))),
+        }
+    }
+}
+
+impl Login {
+    pub(crate) fn credentials(&self) -> &dyn Credentials {
+        &*self.accepted.credentials
+    }
+
+    pub(crate) fn server_properties(&self) -> &Table {
+        &self.accepted.server_properties
     }
 }
 
 /// Credentials are presented only to a broker that speaks our protocol and asks for them: the first ones whose mechanism
 /// it offers.
-fn chosen(start: &connection::Start, parameters: &ConnectionParameters) -> Result<Login, Refusal> {
+fn chosen(start: connection::Start, parameters: &ConnectionParameters) -> Result<Login, Refusal> {
     if (start.version_major, start.version_minor) != (0, 9) {
         return Err(Refusal::Version(start.version_major, start.version_minor));
     }
@@ -127,13 +127,14 @@ fn chosen(start: &connection::Start, parameters: &ConnectionParameters) -> Resul
         return Err(Refusal::Mechanisms(mechanisms.into_owned()));
     };
     let exchange = credentials.begin().map_err(|failure| failed(&*credentials, &failure))?;
-    Ok(Login { credentials, exchange, frame_max: frame_max_before_tune(&start.server_properties) })
+    let frame_max = frame_max_before_tune(&start.server_properties);
+    Ok(Login { accepted: Accepted { credentials, server_properties: start.server_properties }, exchange, frame_max })
 }
 
 fn start_ok(login: &mut Login, parameters: &ConnectionParameters) -> connection::StartOk {
     connection::StartOk {
         client_properties: parameters.start_properties(),
-        mechanism: login.credentials.mechanism().into(),
+        mechanism: login.credentials().mechanism().into(),
         response: std::mem::take(&mut login.exchange.response),
         locale: parameters.locale().into(),
     }
@@ -219,7 +220,7 @@ mod tests {
                 ..Default::default()
             })
         };
-        let try_it = |method| Handshake::Start.on_method(method, &ConnectionParameters::default(), &mut None);
+        let try_it = |method| Handshake::Start.on_method(method, &ConnectionParameters::default());
         assert!(try_it(start(0, "AMQPLAIN PLAIN")).is_ok());
         assert_eq!(try_it(start(0, "AMQPLAIN GSSAPI")).unwrap_err(), Refusal::Mechanisms("AMQPLAIN GSSAPI".into()));
         assert_eq!(try_it(start(8, "PLAIN")).unwrap_err(), Refusal::Version(8, 9));
@@ -243,10 +244,9 @@ mod tests {
 
     #[test]
     fn a_method_out_of_turn_is_a_violation() {
-        let mut handshake = Handshake::Tune;
         let again = connection::Method::OpenOk(connection::OpenOk::default());
         assert!(matches!(
-            handshake.on_method(again, &ConnectionParameters::default(), &mut None),
+            Handshake::Start.on_method(again, &ConnectionParameters::default()),
             Err(Refusal::Violation(Violation { code: Some(503), .. }))
         ));
     }

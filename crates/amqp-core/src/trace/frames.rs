@@ -9,6 +9,7 @@ use crate::wire::{
     outbox::Outbox,
     spec::{Method, PROTOCOL_HEADER},
 };
+use std::sync::Arc;
 use tracing::{Level, trace};
 
 macro_rules! target {
@@ -36,9 +37,9 @@ pub(crate) fn is_on() -> bool {
 impl Wiretap {
     /// Octets have come, of which `unread` are not handled. `begun` of them belong to a frame of which the beginning is.
     #[inline]
-    pub(crate) fn received(&mut self, endpoint: &str, unread: &[u8], begun: usize) {
+    pub(crate) fn received(&mut self, endpoint: impl FnOnce() -> Arc<str>, unread: &[u8], begun: usize) {
         if is_on() {
-            self.tell(endpoint, unread, begun);
+            self.tell(&endpoint(), unread, begun);
         } else {
             self.ahead = None;
         }
@@ -71,9 +72,9 @@ impl Wiretap {
 
 /// What will be written next: whole frames, and nothing of them has been written.
 #[inline]
-pub(crate) fn sending(endpoint: &str, outbox: &Outbox) {
+pub(crate) fn sending(endpoint: impl FnOnce() -> Arc<str>, outbox: &Outbox) {
     if is_on() {
-        tell_sent(endpoint, outbox);
+        tell_sent(&endpoint(), outbox);
     }
 }
 
