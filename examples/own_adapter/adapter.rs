@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::{collections::BTreeMap, os::fd::OwnedFd, os::unix::net::UnixStream, sync::Arc, task::Wake, time::Instant};
 
-/// What is watched, by token, and for what: a second descriptor of each socket, and the alarm's.
+/// What is watched, by token, and for what: a second descriptor of each socket, and the waker's.
 struct Sockets(BTreeMap<usize, (OwnedFd, PollFlags)>);
 
 impl Network for Sockets {
@@ -40,9 +40,9 @@ impl Network for Sockets {
 }
 
 /// What ends a wait from another thread: an octet for the other end of a pair of sockets.
-struct Alarm(UnixStream);
+struct SocketWaker(UnixStream);
 
-impl Wake for Alarm {
+impl Wake for SocketWaker {
     fn wake(self: Arc<Self>) {
         let _ = (&self.0).write(&[1]); // without room for it there are others already
     }
@@ -51,19 +51,19 @@ impl Wake for Alarm {
 /// A loop on the thread that calls `start`.
 pub(crate) struct OwnLoop<S: 'static> {
     hub: Hub<S, Sockets>,
-    alarm: Arc<Alarm>,
-    alarmed: UnixStream,
+    waker: Arc<SocketWaker>,
+    woken: UnixStream,
 }
 
 impl<S: 'static> OwnLoop<S> {
     fn new() -> io::Result<Self> {
-        let (alarm, alarmed) = UnixStream::pair()?;
-        alarm.set_nonblocking(true)?;
-        let watched = [(usize::MAX, (alarmed.try_clone()?.into(), PollFlags::IN))];
-        Ok(Self { hub: Hub::new(Sockets(watched.into())), alarm: Arc::new(Alarm(alarm)), alarmed })
+        let (waker, woken) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        let watched = [(usize::MAX, (woken.try_clone()?.into(), PollFlags::IN))];
+        Ok(Self { hub: Hub::new(Sockets(watched.into())), waker: Arc::new(SocketWaker(waker)), woken })
     }
 
-    /// Waits for sockets, the alarm, or the time, and tells the hub which sockets are ready.
+    /// Waits for sockets, the waker, or the time, and tells the hub which sockets are ready.
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
         // poll(2) tells of a hang-up even if nothing was asked for.
         let asked = self.hub.network().0.iter().filter(|(_, (_, flags))| !flags.is_empty());
@@ -74,7 +74,7 @@ impl<S: 'static> OwnLoop<S> {
         for (token, flags) in told.into_iter().filter(|(_, flags)| !flags.is_empty()) {
             // What is not room to write is seen by reading: octets, the end, an error.
             if !self.hub.ready(Token(token), flags != PollFlags::OUT) {
-                let _ = self.alarmed.read(&mut [0; 64]);
+                let _ = self.woken.read(&mut [0; 64]);
             }
         }
         polled.map(drop).or_else(|error| if error == rustix::io::Errno::INTR { Ok(()) } else { Err(error.into()) })
@@ -94,7 +94,7 @@ impl<S: 'static> IoLoop<S> for OwnLoop<S> {
         loop {
             let waited = match self.hub.turn(Instant::now(), state)? {
                 Turn::Over => return Ok(()),
-                Turn::Sleep(until) if self.hub.may_sleep(self.alarm.clone().into()) => self.wait(until),
+                Turn::Sleep(until) if self.hub.may_sleep(self.waker.clone().into()) => self.wait(until),
                 Turn::Again | Turn::Sleep(_) => self.wait(Some(Instant::now())),
             };
             self.hub.awake();

@@ -62,7 +62,7 @@ impl<S: 'static> Embedded<S> {
         let (registry, waker) =
             made().map_err(|error| Error::Io { what: "making a mio waker".into(), cause: error.into() })?;
         let hub = Hub::new(Sockets { registry, first: first.0 + 1 });
-        Ok(Self { hub, first, waker: std::task::Waker::from(Arc::new(Alarm(waker))) })
+        Ok(Self { hub, first, waker: std::task::Waker::from(Arc::new(PollWaker(waker))) })
     }
 
     /// What everybody may have of this loop.
@@ -96,9 +96,9 @@ impl<S: 'static> Embedded<S> {
     }
 }
 
-struct Alarm(Waker);
+struct PollWaker(Waker);
 
-impl Wake for Alarm {
+impl Wake for PollWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

@@ -86,7 +86,7 @@ impl FromStr for PollerKind {
 
 /// A socket that is ready. Errors and hang-ups count as readable, so that what is still there is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Event {
+pub(crate) struct Readiness {
     pub(crate) key: usize,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
@@ -159,7 +159,7 @@ impl Poller {
     }
 
     /// Waits until something is ready, the time is over, or the waker says so; an interrupted wait is no error.
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Event>) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Readiness>) -> io::Result<()> {
         ready.clear();
         let waited = match &mut self.backend {
             Backend::Portable(descriptors) => descriptors.wait(timeout, ready),
@@ -168,7 +168,7 @@ impl Poller {
                 let waited = poller.wait(events, timeout.map(whole_millis)).map(drop);
                 ready.extend(events.iter().map(|event| {
                     let failed = event.is_err() == Some(true) || event.is_interrupt();
-                    Event { key: event.key, readable: event.readable || failed, writable: event.writable }
+                    Readiness { key: event.key, readable: event.readable || failed, writable: event.writable }
                 }));
                 waited
             }
@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    fn ready(poller: &mut Poller, timeout: Duration) -> Vec<Event> {
+    fn ready(poller: &mut Poller, timeout: Duration) -> Vec<Readiness> {
         let mut events = vec![];
         poller.wait(Some(timeout), &mut events).unwrap();
         events
@@ -268,7 +268,7 @@ mod tests {
             pairs[13].1.write_all(b"x").unwrap();
             for _ in 0..2 {
                 let events = ready(&mut poller, Duration::from_secs(5));
-                assert_eq!(events, [Event { key: 13, readable: true, writable: false }], "{:?}", poller.kind());
+                assert_eq!(events, [Readiness { key: 13, readable: true, writable: false }], "{:?}", poller.kind());
             }
             assert_eq!(pairs[13].0.read(&mut [0; 9]).unwrap(), 1);
             poller.delete(&pairs[13].0, 13).unwrap();
@@ -286,7 +286,7 @@ mod tests {
             assert_eq!(ready(&mut poller, Duration::ZERO), []);
             poller.modify(&ours, 1, BOTH).unwrap();
             let events = ready(&mut poller, Duration::from_secs(5));
-            assert_eq!(events, [Event { key: 1, readable: false, writable: true }]);
+            assert_eq!(events, [Readiness { key: 1, readable: false, writable: true }]);
         });
     }
 
@@ -372,10 +372,10 @@ mod tests {
             poller.add(&ours, 1, READ).unwrap();
             assert_eq!(ready(&mut poller, Duration::ZERO), []);
             theirs.write_all(b"x").unwrap();
-            let readable = Event { key: 1, readable: true, writable: false };
+            let readable = Readiness { key: 1, readable: true, writable: false };
             assert_eq!(ready(&mut poller, Duration::from_secs(5)), [readable], "{:?}", poller.kind());
             poller.modify(&ours, 1, BOTH).unwrap();
-            let both = Event { writable: true, ..readable };
+            let both = Readiness { writable: true, ..readable };
             assert_eq!(ready(&mut poller, Duration::from_secs(5)), [both], "{:?}", poller.kind());
             assert_eq!(ours.read(&mut [0; 9]).unwrap(), 1);
         });

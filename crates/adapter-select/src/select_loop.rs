@@ -1,6 +1,6 @@
 //! The loop: it waits for sockets, the clock and other threads, and knows nothing else.
 
-use crate::poller::{Event, Poller, PollerKind};
+use crate::poller::{Poller, PollerKind, Readiness};
 use amqp_core::{
     Connection, ConnectionHandle, ConnectionParameters, Error, IoLoop, LoopHandle, Outcome, Result, TcpOptions,
     hub::{Hub, Interest, Network, Token, Turn},
@@ -17,7 +17,7 @@ use std::{
 pub struct SelectLoop<S: 'static = ()> {
     hub: Hub<S, Sockets>,
     waker: Waker,
-    events: Vec<Event>,
+    events: Vec<Readiness>,
 }
 
 /// How long a [turn](SelectLoop::turn) may sleep.

@@ -16,7 +16,7 @@ use std::{
 /// A loop that any executor serves, for any number of connections; its sockets and its timer are async-io's.
 #[derive(Debug)]
 pub struct SmolLoop<S: 'static = ()> {
-    served: Served<S, Sockets, Alarm>,
+    served: Served<S, Sockets, DeadlineTimer>,
 }
 
 /// A connection with a [`SmolLoop`] of its own.
@@ -31,7 +31,7 @@ pub struct SmolConnection<S: 'static = ()> {
 impl<S: 'static> SmolLoop<S> {
     /// A loop without connections, which [`LoopHandle::connect`] makes.
     pub fn new() -> Self {
-        Self { served: Served::new(|task| Sockets { task }, Alarm::default()) }
+        Self { served: Served::new(|task| Sockets { task }, DeadlineTimer::default()) }
     }
 
     /// Serves until [`stop`](IoLoop::stop), until the last connection is over, or until a callback fails; it can be
@@ -114,9 +114,9 @@ impl<S: 'static> Connection<S> for SmolConnection<S> {
 
 /// One timer that is set again and again.
 #[derive(Debug, Default)]
-struct Alarm(Option<(Instant, Timer)>);
+struct DeadlineTimer(Option<(Instant, Timer)>);
 
-impl Clock for Alarm {
+impl Clock for DeadlineTimer {
     fn now(&self) -> Instant {
         Instant::now()
     }

@@ -10,9 +10,9 @@ use crate::{
     hub::{
         Interest, Network, Token,
         dial::Dial,
+        endpoint_plan::{EndpointPlan, NextEndpoint},
         pump::{Filled, fill, flush},
         stream::Stream,
-        tries::{Next, Tries},
     },
     session::{
         Shared,
@@ -30,7 +30,7 @@ pub(super) struct Link<S: 'static, T> {
     stage: Stage<T>,
     pub(super) queued: bool,
     pub(super) readable: bool,
-    tries: Tries,
+    plan: EndpointPlan,
     /// The endpoint that is tried, or connected to.
     endpoint: Endpoint,
     /// Counts what was tried: a name that is found late is not for the endpoint after it.
@@ -75,10 +75,10 @@ const PATIENCE: u32 = 16;
 
 impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     pub(super) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>) -> Self {
-        let mut tries = Tries::new(&shared.parameters);
-        let endpoint = tries.round(&shared.parameters).unwrap_or_else(|| Endpoint::new("localhost", 5672));
+        let mut plan = EndpointPlan::new(&shared.parameters);
+        let endpoint = plan.round(&shared.parameters).unwrap_or_else(|| Endpoint::new("localhost", 5672));
         Self {
-            tries,
+            plan,
             driver: Driver::new(shared, on_open),
             stage: Stage::Resolving,
             queued: false,
@@ -109,7 +109,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
                 let endpoint = self.driver.endpoint();
                 events::attempt_failed(&endpoint, &endpoint, &error);
                 let (address, cause) = (endpoint.clone(), IoError::from(error));
-                self.tries.network_failed([Attempt { endpoint, address, cause, error: None }]);
+                self.plan.network_failed([Attempt { endpoint, address, cause, error: None }]);
                 Dial::default()
             }
         };
@@ -238,7 +238,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         let Some(error) = self.driver.failed() else { return false };
         self.collect_failures();
         self.hang_up(network, tokens);
-        self.tries.connection_failed(&self.driver.endpoint(), error);
+        self.plan.connection_failed(&self.driver.endpoint(), error);
         self.try_next(network, bell, now);
         true
     }
@@ -247,7 +247,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     fn collect_failures(&mut self) {
         let Stage::Dialling { dial, .. } = &mut self.stage else { return };
         let endpoint = self.driver.endpoint();
-        self.tries.network_failed(dial.failures().into_iter().map(|(address, error)| Attempt {
+        self.plan.network_failed(dial.failures().into_iter().map(|(address, error)| Attempt {
             endpoint: endpoint.clone(),
             address: address.to_string().into(),
             cause: error.into(),
@@ -257,14 +257,14 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
 
     fn try_next<N: Network<Socket = T>>(&mut self, network: &mut N, bell: &Arc<Bell<S>>, now: Instant) {
         let parameters = &self.driver.shared.parameters;
-        match self.tries.next(parameters) {
-            Next::Try(endpoint) => self.try_endpoint(endpoint, network, bell, now),
-            Next::Pause => {
-                events::all_failed(&self.driver.endpoint(), self.tries.rounds(), parameters.retry_delay());
+        match self.plan.next(parameters) {
+            NextEndpoint::Try(endpoint) => self.try_endpoint(endpoint, network, bell, now),
+            NextEndpoint::Pause => {
+                events::all_failed(&self.driver.endpoint(), self.plan.rounds(), parameters.retry_delay());
                 self.stage = Stage::Waiting { until: now.checked_add(parameters.retry_delay()) };
                 self.driver.idle();
             }
-            Next::GiveUp(error) => {
+            NextEndpoint::GiveUp(error) => {
                 self.stage = Stage::Down;
                 self.driver.cannot_connect(error);
             }
@@ -282,7 +282,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     ) {
         if let Stage::Waiting { until } = &self.stage {
             if until.is_some_and(|until| until <= now) {
-                match self.tries.round(&self.driver.shared.parameters) {
+                match self.plan.round(&self.driver.shared.parameters) {
                     Some(endpoint) => self.try_endpoint(endpoint, network, bell, now),
                     None => self.try_next(network, bell, now),
                 }

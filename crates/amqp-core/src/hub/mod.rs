@@ -2,12 +2,12 @@
 
 pub(crate) mod adapter;
 mod dial;
+mod endpoint_plan;
 mod link;
 mod network;
 pub(crate) mod pump;
 pub(crate) mod stream;
 pub mod task;
-mod tries;
 
 pub use network::{Interest, Network, Token};
 

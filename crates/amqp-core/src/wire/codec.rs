@@ -302,9 +302,9 @@ pub(crate) mod tests {
     use std::collections::HashMap;
 
     /// Random octets that values are made of, zeros when they are used up; so that proptest can shrink every value.
-    pub(crate) struct Dice<'a>(pub(crate) &'a [u8]);
+    pub(crate) struct Choices<'a>(pub(crate) &'a [u8]);
 
-    impl Dice<'_> {
+    impl Choices<'_> {
         pub(crate) fn octet(&mut self) -> u8 {
             let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
             self.0 = rest;
@@ -324,29 +324,29 @@ pub(crate) mod tests {
     }
 
     /// A random value of every type that can be put on the wire.
-    pub(crate) trait Roll {
-        fn roll(dice: &mut Dice<'_>) -> Self;
+    pub(crate) trait Choose {
+        fn choose(choices: &mut Choices<'_>) -> Self;
     }
 
-    macro_rules! roll {
-        ($($Type:ty: $dice:ident => $value:expr;)*) => { $(
-            impl Roll for $Type {
-                fn roll($dice: &mut Dice<'_>) -> Self {
+    macro_rules! choose {
+        ($($Type:ty: $choices:ident => $value:expr;)*) => { $(
+            impl Choose for $Type {
+                fn choose($choices: &mut Choices<'_>) -> Self {
                     $value
                 }
             }
         )* };
     }
 
-    roll! {
-        u8: dice => dice.octet();
-        u16: dice => Self::from_be_bytes(dice.array());
-        u32: dice => Self::from_be_bytes(dice.array());
-        u64: dice => Self::from_be_bytes(dice.array());
-        bool: dice => dice.octet() % 2 == 1;
-        ShortString: dice => dice.octets().into();
-        LongString: dice => dice.octets().into();
-        Secret: dice => dice.octets().into();
+    choose! {
+        u8: choices => choices.octet();
+        u16: choices => Self::from_be_bytes(choices.array());
+        u32: choices => Self::from_be_bytes(choices.array());
+        u64: choices => Self::from_be_bytes(choices.array());
+        bool: choices => choices.octet() % 2 == 1;
+        ShortString: choices => choices.octets().into();
+        LongString: choices => choices.octets().into();
+        Secret: choices => choices.octets().into();
     }
 
     fn written(write: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {

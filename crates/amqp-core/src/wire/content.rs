@@ -168,7 +168,7 @@ const NO_HEADER: Violation = Violation::unexpected("a content method is not foll
 /// A channel's message that is put together from frames.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
-    stage: Stage,
+    progress: Progress,
     method: Vec<u8>,
     header: Vec<u8>,
     body: Vec<u8>,
@@ -177,7 +177,7 @@ pub(crate) struct Assembly {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+enum Progress {
     #[default]
     Idle,
     Header,
@@ -192,14 +192,14 @@ enum Stage {
 
 impl Assembly {
     pub(crate) fn is_idle(&self) -> bool {
-        self.stage == Stage::Idle
+        self.progress == Progress::Idle
     }
 
     /// A method that carries content has come.
     pub(crate) fn begin(&mut self, payload: &[u8]) {
         self.method.clear();
         self.method.extend_from_slice(payload);
-        self.stage = Stage::Header;
+        self.progress = Progress::Header;
     }
 
     /// What carries the message that has begun.
@@ -210,30 +210,30 @@ impl Assembly {
     /// Its header has come. True: it can be told now, because there is no body, or because the body is too large: that one
     /// is thrown away as it comes.
     pub(crate) fn header(&mut self, payload: &[u8], max_message_size: u64) -> Result<bool, Violation> {
-        if self.stage != Stage::Header {
+        if self.progress != Progress::Header {
             return Err(Violation::unexpected("a content header without a content method before it"));
         }
         self.size = Header::get(payload)?.size;
         self.header.clear();
         self.header.extend_from_slice(payload);
         let kept = self.size <= max_message_size;
-        self.stage = Stage::Body { left: self.size, kept };
+        self.progress = Progress::Body { left: self.size, kept };
         Ok(!kept || self.is_whole())
     }
 
     /// A body frame of `size` octets begins.
     pub(crate) fn body_frame(&mut self, size: usize) -> Result<(), Violation> {
-        match self.stage {
-            Stage::Body { left, .. } if size as u64 <= left => Ok(()),
-            Stage::Body { .. } => Err(Violation::frame("a body is longer than its header announced")),
-            Stage::Header => Err(NO_HEADER),
-            Stage::Idle | Stage::Whole => Err(Violation::unexpected("a body frame without a content header")),
+        match self.progress {
+            Progress::Body { left, .. } if size as u64 <= left => Ok(()),
+            Progress::Body { .. } => Err(Violation::frame("a body is longer than its header announced")),
+            Progress::Header => Err(NO_HEADER),
+            Progress::Idle | Progress::Whole => Err(Violation::unexpected("a body frame without a content header")),
         }
     }
 
     /// Octets of a body frame have come: memory grows with what arrives, never with what is announced.
     pub(crate) fn body(&mut self, octets: &[u8]) {
-        if let Stage::Body { left, kept } = &mut self.stage {
+        if let Progress::Body { left, kept } = &mut self.progress {
             *left = left.saturating_sub(octets.len() as u64);
             if *kept {
                 self.body.extend_from_slice(octets);
@@ -243,13 +243,13 @@ impl Assembly {
 
     /// Whether nothing is missing any more of a message that has not been told yet.
     pub(crate) fn is_whole(&mut self) -> bool {
-        match self.stage {
-            Stage::Body { left: 0, kept: true } => {
+        match self.progress {
+            Progress::Body { left: 0, kept: true } => {
                 self.whole = std::mem::take(&mut self.body).into();
-                self.stage = Stage::Whole;
+                self.progress = Progress::Whole;
                 true
             }
-            Stage::Body { left: 0, kept: false } => {
+            Progress::Body { left: 0, kept: false } => {
                 self.reset();
                 false
             }
@@ -266,14 +266,14 @@ impl Assembly {
 
     /// The message has been lent, and its caller is done with it.
     pub(crate) fn take_back(&mut self) {
-        if self.stage == Stage::Whole {
+        if self.progress == Progress::Whole {
             self.reset();
         }
     }
 
     /// Ready for the next message; buffers are kept if they are small.
     fn reset(&mut self) {
-        self.stage = Stage::Idle;
+        self.progress = Progress::Idle;
         self.whole = Bytes::new();
         for buffer in [&mut self.method, &mut self.header] {
             if buffer.capacity() > 4096 {

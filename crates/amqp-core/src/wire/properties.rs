@@ -318,7 +318,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::codec::tests::{Dice, Roll};
+    use crate::wire::codec::tests::{Choices, Choose};
 
     fn all() -> BasicProperties {
         BasicProperties::new()
@@ -359,25 +359,25 @@ mod tests {
         ]
     }
 
-    fn rolled(dice: &mut Dice<'_>) -> BasicProperties {
-        fn maybe<T: Roll>(dice: &mut Dice<'_>) -> Option<T> {
-            bool::roll(dice).then(|| T::roll(dice))
+    fn chosen(choices: &mut Choices<'_>) -> BasicProperties {
+        fn maybe<T: Choose>(choices: &mut Choices<'_>) -> Option<T> {
+            bool::choose(choices).then(|| T::choose(choices))
         }
         BasicProperties {
-            content_type: maybe(dice),
-            content_encoding: maybe(dice),
-            headers: maybe(dice),
-            delivery_mode: maybe(dice),
-            priority: maybe(dice),
-            correlation_id: maybe(dice),
-            reply_to: maybe(dice),
-            expiration: maybe(dice),
-            message_id: maybe(dice),
-            timestamp: maybe(dice),
-            message_type: maybe(dice),
-            user_id: maybe(dice),
-            app_id: maybe(dice),
-            cluster_id: maybe(dice),
+            content_type: maybe(choices),
+            content_encoding: maybe(choices),
+            headers: maybe(choices),
+            delivery_mode: maybe(choices),
+            priority: maybe(choices),
+            correlation_id: maybe(choices),
+            reply_to: maybe(choices),
+            expiration: maybe(choices),
+            message_id: maybe(choices),
+            timestamp: maybe(choices),
+            message_type: maybe(choices),
+            user_id: maybe(choices),
+            app_id: maybe(choices),
+            cluster_id: maybe(choices),
         }
     }
 
@@ -525,7 +525,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_properties_survive_the_wire(octets: Vec<u8>) {
-            let properties = rolled(&mut Dice(&octets));
+            let properties = chosen(&mut Choices(&octets));
             prop_assert_eq!(walked(&encoded(&properties)), Ok(properties));
         }
 

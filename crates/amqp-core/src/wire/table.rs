@@ -386,40 +386,40 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::codec::tests::{Dice, Roll};
+    use crate::wire::codec::tests::{Choices, Choose};
 
-    impl Roll for Table {
-        fn roll(dice: &mut Dice<'_>) -> Self {
-            rolled_table(dice, 1)
+    impl Choose for Table {
+        fn choose(choices: &mut Choices<'_>) -> Self {
+            chosen_table(choices, 1)
         }
     }
 
-    fn rolled_table(dice: &mut Dice<'_>, level: usize) -> Table {
-        let fields = dice.octet() % 6;
-        Table((0..fields).map(|_| (dice.octets().into(), rolled_value(dice, level))).collect())
+    fn chosen_table(choices: &mut Choices<'_>, level: usize) -> Table {
+        let fields = choices.octet() % 6;
+        Table((0..fields).map(|_| (choices.octets().into(), chosen_value(choices, level))).collect())
     }
 
-    fn rolled_value(dice: &mut Dice<'_>, level: usize) -> Value {
-        match dice.octet() % 17 {
+    fn chosen_value(choices: &mut Choices<'_>, level: usize) -> Value {
+        match choices.octet() % 17 {
             0 => Value::Void,
-            1 => Value::Bool(bool::roll(dice)),
-            2 => Value::I8(i8::from_be_bytes(dice.array())),
-            3 => Value::U8(dice.octet()),
-            4 => Value::I16(i16::from_be_bytes(dice.array())),
-            5 => Value::U16(u16::roll(dice)),
-            6 => Value::I32(i32::from_be_bytes(dice.array())),
-            7 => Value::U32(u32::roll(dice)),
-            8 => Value::I64(i64::from_be_bytes(dice.array())),
-            9 => Value::F32(Some(f32::from_be_bytes(dice.array())).filter(|f| f.is_finite()).unwrap_or(1.5)),
-            10 => Value::F64(Some(f64::from_be_bytes(dice.array())).filter(|f| f.is_finite()).unwrap_or(-2.5)),
-            11 => Value::Decimal { scale: dice.octet(), value: i32::from_be_bytes(dice.array()) },
-            12 => Value::Timestamp(u64::roll(dice)),
-            13 => Value::LongString(LongString::roll(dice)),
-            14 => Value::Bytes(dice.octets()),
+            1 => Value::Bool(bool::choose(choices)),
+            2 => Value::I8(i8::from_be_bytes(choices.array())),
+            3 => Value::U8(choices.octet()),
+            4 => Value::I16(i16::from_be_bytes(choices.array())),
+            5 => Value::U16(u16::choose(choices)),
+            6 => Value::I32(i32::from_be_bytes(choices.array())),
+            7 => Value::U32(u32::choose(choices)),
+            8 => Value::I64(i64::from_be_bytes(choices.array())),
+            9 => Value::F32(Some(f32::from_be_bytes(choices.array())).filter(|f| f.is_finite()).unwrap_or(1.5)),
+            10 => Value::F64(Some(f64::from_be_bytes(choices.array())).filter(|f| f.is_finite()).unwrap_or(-2.5)),
+            11 => Value::Decimal { scale: choices.octet(), value: i32::from_be_bytes(choices.array()) },
+            12 => Value::Timestamp(u64::choose(choices)),
+            13 => Value::LongString(LongString::choose(choices)),
+            14 => Value::Bytes(choices.octets()),
             15 if level < MAX_LEVELS => {
-                Value::Array((0..dice.octet() % 4).map(|_| rolled_value(dice, level + 1)).collect())
+                Value::Array((0..choices.octet() % 4).map(|_| chosen_value(choices, level + 1)).collect())
             }
-            16 if level < MAX_LEVELS => Value::Table(rolled_table(dice, level + 1)),
+            16 if level < MAX_LEVELS => Value::Table(chosen_table(choices, level + 1)),
             _ => Value::Void,
         }
     }
@@ -666,7 +666,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_table_survives_the_wire(octets: Vec<u8>) {
-            let table = Table::roll(&mut Dice(&octets));
+            let table = Table::choose(&mut Choices(&octets));
             prop_assert_eq!(decoded(&encoded(&table)), Ok(table));
         }
 

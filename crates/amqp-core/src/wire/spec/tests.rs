@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::codec::tests::{Dice, Roll};
+use crate::wire::codec::tests::{Choices, Choose};
 
 /// Values that tell the arguments of a method apart.
 trait Sample: Sized {
@@ -74,10 +74,10 @@ macro_rules! test_methods {
         }
 
         #[allow(unused_variables)]
-        fn rolled_method(dice: &mut Dice<'_>) -> Method {
-            let ways: &[fn(&mut Dice<'_>) -> Method] =
-                &[$($(|dice| $class::$Name { $($field: Roll::roll(dice)),* }.into()),*),*];
-            ways.get(usize::from(dice.octet()) % ways.len()).unwrap()(dice)
+        fn chosen_method(choices: &mut Choices<'_>) -> Method {
+            let ways: &[fn(&mut Choices<'_>) -> Method] =
+                &[$($(|choices| $class::$Name { $($field: Choose::choose(choices)),* }.into()),*),*];
+            ways.get(usize::from(choices.octet()) % ways.len()).unwrap()(choices)
         }
 
         /// Every method's name, with that of its reply.
@@ -282,7 +282,7 @@ fn names_need_not_be_utf_8() {
 proptest! {
     #[test]
     fn any_method_survives_the_wire(octets: Vec<u8>) {
-        let method = rolled_method(&mut Dice(&octets));
+        let method = chosen_method(&mut Choices(&octets));
         prop_assert_eq!(Method::get(&encoded(&method)), Ok(method));
     }
 

@@ -16,9 +16,9 @@ use std::{
     sync::Arc,
 };
 
-/// The tries of one connection: which endpoint is next, and what became of those before.
+/// The plan of one connection: which endpoint is next, and what became of those before.
 #[derive(Debug)]
-pub(crate) struct Tries {
+pub(crate) struct EndpointPlan {
     /// Of this round.
     left: VecDeque<Endpoint>,
     /// After this one.
@@ -28,7 +28,7 @@ pub(crate) struct Tries {
 
 /// What comes after a failure.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Next {
+pub(crate) enum NextEndpoint {
     /// This endpoint, now.
     Try(Endpoint),
     /// Another round, after `retry_delay`.
@@ -37,7 +37,7 @@ pub(crate) enum Next {
     GiveUp(Error),
 }
 
-impl Tries {
+impl EndpointPlan {
     pub(crate) fn new(parameters: &ConnectionParameters) -> Self {
         Self { left: VecDeque::new(), rounds: parameters.connection_attempts(), failed: vec![] }
     }
@@ -70,19 +70,19 @@ impl Tries {
     }
 
     /// What to do after a failure. Of a single failure behind the network the error itself is told in the end.
-    pub(crate) fn next(&mut self, parameters: &ConnectionParameters) -> Next {
+    pub(crate) fn next(&mut self, parameters: &ConnectionParameters) -> NextEndpoint {
         if let Some(endpoint) = self.left.pop_front() {
-            return Next::Try(endpoint);
+            return NextEndpoint::Try(endpoint);
         }
         if self.rounds > 0 {
-            return Next::Pause;
+            return NextEndpoint::Pause;
         }
         let attempts = std::mem::take(&mut self.failed);
         if let [Attempt { error: Some(error), .. }] = &*attempts {
-            return Next::GiveUp(Error::clone(error));
+            return NextEndpoint::GiveUp(Error::clone(error));
         }
         let all: Vec<_> = parameters.endpoints().iter().map(ToString::to_string).collect();
-        Next::GiveUp(Error::CannotConnect { endpoint: all.join(", ").into(), attempts: attempts.into() })
+        NextEndpoint::GiveUp(Error::CannotConnect { endpoint: all.join(", ").into(), attempts: attempts.into() })
     }
 }
 
@@ -114,23 +114,23 @@ mod tests {
     #[test]
     fn endpoints_are_tried_in_order_and_again_after_a_pause() {
         let parameters = parameters(ConnectionOrder::Listed, 2);
-        let mut tries = Tries::new(&parameters);
+        let mut plan = EndpointPlan::new(&parameters);
         for _ in 0..2 {
-            let mut seen = vec![tries.round(&parameters).unwrap().to_string()];
+            let mut seen = vec![plan.round(&parameters).unwrap().to_string()];
             let end = loop {
-                tries.network_failed([refused(seen.last().unwrap())]);
-                match tries.next(&parameters) {
-                    Next::Try(endpoint) => seen.push(endpoint.to_string()),
+                plan.network_failed([refused(seen.last().unwrap())]);
+                match plan.next(&parameters) {
+                    NextEndpoint::Try(endpoint) => seen.push(endpoint.to_string()),
                     end => break end,
                 }
             };
             assert_eq!(seen, ["a:1", "b:2", "[::1]:3"]);
-            if let Next::GiveUp(error) = end {
+            if let NextEndpoint::GiveUp(error) = end {
                 let Error::CannotConnect { endpoint, attempts } = error else { panic!("{error}") };
                 assert_eq!((&*endpoint, attempts.len()), ("a:1, b:2, [::1]:3", 6));
                 return;
             }
-            assert_eq!(end, Next::Pause);
+            assert_eq!(end, NextEndpoint::Pause);
         }
         panic!("never given up");
     }
@@ -141,9 +141,9 @@ mod tests {
         let parameters = parameters(ConnectionOrder::Random, 1);
         let mut orders = std::collections::BTreeSet::new();
         for _ in 0..10_000 {
-            let mut tries = Tries::new(&parameters);
-            let mut order = vec![tries.round(&parameters).unwrap().to_string()];
-            while let Next::Try(endpoint) = tries.next(&parameters) {
+            let mut plan = EndpointPlan::new(&parameters);
+            let mut order = vec![plan.round(&parameters).unwrap().to_string()];
+            while let NextEndpoint::Try(endpoint) = plan.next(&parameters) {
                 order.push(endpoint.to_string());
             }
             assert_eq!(order.len(), 3);
