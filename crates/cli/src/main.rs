@@ -3,21 +3,17 @@
 
 mod adapter;
 mod app;
-mod bench;
 mod blocking;
-mod consume;
+mod commands;
 mod end;
-mod get;
-mod input;
+mod message;
 mod options;
-mod output;
-mod ping;
 mod progress;
-mod publish;
-mod topology;
+mod stdin;
 
 use adapter::AdapterKind;
 use clap::Parser;
+use commands::{bench, consume, get, ping, publish, topology};
 use options::{Command, Options};
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! The workloads, each as a program of calls that wait.
 
 use crate::{
-    bench::{
+    commands::bench::{
         DROP, KEY, PINGPONG, SYNC,
         report::{self, Latencies, Usage, status_kb},
     },

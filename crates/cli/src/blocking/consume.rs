@@ -1,6 +1,6 @@
 //! `pooka --adapter blocking consume`
 
-use crate::{end::End, options::Consume, output, progress::Progress};
+use crate::{end::End, message, options::Consume, progress::Progress};
 use pooka::{BlockingChannel, Error, Result};
 use std::io;
 
@@ -23,7 +23,7 @@ pub(super) fn run(channel: &BlockingChannel, options: &Consume, endpoint: &str) 
             Err(Error::ConsumerCancelled { .. }) => return Ok(options.cancelled(endpoint)),
             Err(error) => return Err(error),
         };
-        if let Err(error) = output::write(&mut out, options.format, &(&message).into()) {
+        if let Err(error) = message::write(&mut out, options.format, &(&message).into()) {
             return Ok(options.unwritable(&error, endpoint));
         }
         consumed += 1;

@@ -6,10 +6,9 @@ mod publish;
 
 use crate::{
     adapter::parameters,
+    commands::{get::got_one, ping::answered},
     end::End,
-    get::got_one,
     options::{Bind, Command, Common, Declare, Delete, Get, Purge},
-    ping::answered,
 };
 use pooka::{BlockingChannel, BlockingConnection, ConnectionParameters, Error, Result};
 use std::{

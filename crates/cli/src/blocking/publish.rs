@@ -2,9 +2,9 @@
 
 use crate::{
     end::End,
-    input::{Input, Next},
     options::Publish,
     progress::Progress,
+    stdin::{Input, Next},
 };
 use pooka::{BlockingChannel, BlockingConnection, Error, Result};
 use std::{

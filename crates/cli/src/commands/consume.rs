@@ -4,8 +4,8 @@ use crate::{
     adapter,
     app::{App, channel},
     end::End,
+    message::{self, Shown},
     options::{Common, Consume},
-    output::{self, Shown},
     progress::Progress,
 };
 use pooka::{Channel, ConnectionHandle, Delivery, Result};
@@ -95,7 +95,7 @@ fn on_message(app: &mut App<Work>, channel: &Channel<App<Work>>, delivery: Deliv
         properties: &properties,
         body: delivery.body,
     };
-    if let Err(error) = output::write(&mut work.out, work.options.format, &shown) {
+    if let Err(error) = message::write(&mut work.out, work.options.format, &shown) {
         let end = work.options.unwritable(&error, &endpoint(channel));
         app.end(&channel.connection(), end);
         return Ok(());

@@ -4,8 +4,8 @@ use crate::{
     adapter,
     app::{App, channel},
     end::End,
+    message,
     options::{Common, Get},
-    output,
 };
 use pooka::{DeliveryTag, Message, Result};
 use std::io;
@@ -43,5 +43,5 @@ pub(crate) fn got_one(
 }
 
 fn show(message: &Message, format: crate::options::Format) -> io::Result<()> {
-    output::write(&mut io::stdout().lock(), format, &message.into())
+    message::write(&mut io::stdout().lock(), format, &message.into())
 }

@@ -4,9 +4,9 @@ use crate::{
     adapter,
     app::{App, channel},
     end::End,
-    input::{Input, Next},
     options::{Common, Publish, table},
     progress::Progress,
+    stdin::{Input, Next},
 };
 use pooka::{BasicProperties, Channel, ConnectionHandle, PublishOutcome, Result, message::Returned};
 use std::{io, sync::Arc, time::Duration};
