@@ -7,16 +7,21 @@ use pooka::{Channel, ConnectionHandle, Error, Result};
 #[derive(Debug)]
 pub(crate) struct App<W: 'static> {
     pub(crate) work: W,
+    /// What is still done with the work while the connection is open.
+    pub(crate) before_end: Option<fn(&mut W)>,
     end: Option<End>,
 }
 
 impl<W: 'static> App<W> {
     pub(crate) fn new(work: W) -> Self {
-        Self { work, end: None }
+        Self { work, before_end: None, end: None }
     }
 
     /// The end; the first one stands. The connection is closed.
     pub(crate) fn end(&mut self, connection: &ConnectionHandle<Self>, end: End) {
+        if let Some(before_end) = self.before_end.take() {
+            before_end(&mut self.work);
+        }
         self.end.get_or_insert(end);
         // It may be closed already.
         let _ = connection.close().send();

@@ -1,6 +1,7 @@
 //! How the command ended: one line, and an exit code.
 
 use pooka::Error;
+use std::io::{self, Write};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +45,8 @@ impl End {
         | Self::Timeout(line)
         | Self::Interrupted(line)) = self;
         if !line.is_empty() {
-            eprintln!("pooka: {line}");
+            // Where nothing reads it, the exit code has to do.
+            let _ = writeln!(io::stderr(), "pooka: {line}");
         }
     }
 }
@@ -53,9 +55,11 @@ impl From<Error> for End {
     fn from(error: Error) -> Self {
         let line = error.to_string();
         match error {
-            Error::ChannelClosedByBroker { .. } | Error::ConsumerCancelled { .. } | Error::MessageTooLarge { .. } => {
-                Self::Refused(line)
-            }
+            Error::ChannelClosedByBroker { .. }
+            | Error::ConsumerCancelled { .. }
+            | Error::MessageTooLarge { .. }
+            | Error::Nacked { .. }
+            | Error::Unroutable(_) => Self::Refused(line),
             Error::Timeout { .. } | Error::BlockedTimeout { .. } => Self::Timeout(line),
             Error::Invalid(_) | Error::BadParameter { .. } | Error::NoSuchPoller { .. } => Self::Usage(line),
             _ => Self::Lost(line),
@@ -72,6 +76,7 @@ mod tests {
         let endpoint = || "localhost:5672".into();
         assert_eq!(End::from(Error::NoFreeChannels { endpoint: endpoint(), limit: 1 }).code(), 3);
         assert_eq!(End::from(Error::ConsumerCancelled { channel: 1, consumer_tag: "c".into() }).code(), 4);
+        assert_eq!(End::from(Error::Nacked { channel: 1 }).code(), 4);
         assert_eq!(End::from(Error::BadParameter { name: "port", problem: "0".into() }).code(), 2);
         let after = std::time::Duration::from_secs(1);
         assert_eq!(End::from(Error::BlockedTimeout { endpoint: endpoint(), reason: "low".into(), after }).code(), 5);

@@ -10,6 +10,7 @@ mod message;
 mod options;
 mod progress;
 mod stdin;
+mod stdout;
 
 use adapter::AdapterKind;
 use clap::Parser;

@@ -15,8 +15,8 @@ pub(crate) struct Options {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 get found the queue empty; 2 usage; 3 could not connect or lost the \
-    connection; 4 the broker refused; 5 timeout; 130 interrupted";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 get found the queue empty; 2 usage; 3 could not connect, lost the \
+    connection or could not write to stdout; 4 the broker refused; 5 timeout; 130 interrupted";
 
 #[derive(Args, Debug)]
 pub(crate) struct Common {
@@ -99,8 +99,11 @@ pub(crate) struct Publish {
     /// How many times the message is published
     #[arg(long, default_value_t = 1, conflicts_with = "lines")]
     pub(crate) count: u64,
-    /// It is an error if no queue is bound for a message
-    #[arg(long)]
+    /// Drop a message that no queue is bound for; otherwise it is an error
+    #[arg(long, overrides_with = "mandatory")]
+    pub(crate) no_mandatory: bool,
+    /// A message that no queue is bound for is an error: the default
+    #[arg(long, overrides_with = "no_mandatory", hide = true)]
     pub(crate) mandatory: bool,
     /// Do not wait for confirms
     #[arg(long)]

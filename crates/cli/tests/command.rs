@@ -1,49 +1,15 @@
 //! The command, end to end, against a real RabbitMQ.
 #![allow(clippy::unwrap_used)]
 
+mod broker;
 mod support;
 
+use broker::{ADAPTERS, Queue, broker, broker_with, running};
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    process::Command,
 };
-use support::{Ended, pooka, pooka_with};
-
-/// Every way to serve a connection, where a test is about that.
-const ADAPTERS: [&str; 6] = ["select", "mio", "tokio", "tokio-mt", "smol", "blocking"];
-
-/// A queue that this test alone uses, until it is dropped.
-struct Queue(String);
-
-impl Queue {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("pooka.cli.{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let queue = Self(name);
-        broker(&["declare", "-q", &queue.0]).is(0, "declared queue");
-        queue
-    }
-
-    fn name(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        broker(&["delete", "-q", &self.0]);
-    }
-}
-
-fn broker(arguments: &[&str]) -> Ended {
-    broker_with(arguments, b"")
-}
-
-fn broker_with(arguments: &[&str], stdin: &[u8]) -> Ended {
-    let url = pooka_testkit::broker_url().unwrap();
-    pooka_with(&[&["--url", &url], arguments].concat(), stdin)
-}
+use support::pooka;
 
 #[test]
 fn ping_says_which_broker_it_is_by_every_adapter() {
@@ -185,14 +151,7 @@ fn ctrl_c_closes_and_what_was_not_written_stays() {
     let queue = Queue::new();
     broker(&["publish", "-r", queue.name(), "-b", "first"]).is(0, "confirmed");
     for adapter in ADAPTERS {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pooka"))
-            .args(["--adapter", adapter, "--url", &pooka_testkit::broker_url().unwrap()])
-            .args(["consume", "-q", queue.name(), "--lines"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = running(&["--adapter", adapter, "consume", "-q", queue.name(), "--lines"]);
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
@@ -205,23 +164,6 @@ fn ctrl_c_closes_and_what_was_not_written_stays() {
         assert!(told.contains("interrupted"), "{told}");
         broker(&["publish", "-r", queue.name(), "-b", "first"]).is(0, "confirmed");
     }
-}
-
-#[test]
-fn a_closed_stdout_ends_a_consumer_and_its_message_stays() {
-    let queue = Queue::new();
-    broker(&["publish", "-r", queue.name(), "-b", &"x".repeat(100), "--count", "5000"]).is(0, "confirmed");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pooka"))
-        .args(["--url", &pooka_testkit::broker_url().unwrap(), "consume", "-q", queue.name(), "--lines"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let mut told = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{told}");
-    assert!(told.contains("cannot write to stdout"), "{told}");
 }
 
 #[test]
@@ -280,12 +222,7 @@ fn measured(adapter: &str, workload: &str, queue: &Queue) -> serde_json::Value {
 #[test]
 fn a_pipeline_gives_lines_while_they_come() {
     let queue = Queue::new();
-    let mut publish = Command::new(env!("CARGO_BIN_EXE_pooka"))
-        .args(["--url", &pooka_testkit::broker_url().unwrap(), "publish", "-r", queue.name(), "--lines"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut publish = running(&["publish", "-r", queue.name(), "--lines"]);
     let mut stdin = publish.stdin.take().unwrap();
     stdin.write_all(b"early\n").unwrap();
     // It is there although the other side has not finished.

@@ -30,8 +30,7 @@ pub(super) fn run(parameters: &ConnectionParameters, options: &Bench) -> End {
             Workload::Pingpong => pings(&channel, options, &mut extra)?,
             Workload::Idle => idle(connection, options, &mut extra)?,
         };
-        report::print(PEER, options, &from, &to, &extra);
-        Ok(End::Done(String::new()))
+        Ok(report::print(PEER, options, &from, &to, &extra))
     })
 }
 

@@ -1,42 +1,126 @@
 //! `pooka --adapter blocking consume`
 
-use crate::{end::End, message, options::Consume, progress::Progress};
-use pooka::{BlockingChannel, Error, Result};
-use std::io;
+use crate::{
+    commands::consume::{LEAST_PAUSE, MOST_PAUSE},
+    end::End,
+    options::Consume,
+    progress::Progress,
+    stdout::{self, Output},
+};
+use pooka::{BlockingChannel, BlockingConnection, Error, Message, Result};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+struct Consuming<'a> {
+    options: &'a Consume,
+    out: Output,
+    /// Until it looks again what has been read meanwhile.
+    pause: Duration,
+    progress: Progress,
+    consumed: u64,
+    last: Instant,
+}
 
 /// Messages that may wait here where the broker knows no limit.
 const CAPACITY: usize = 1000;
 
-pub(super) fn run(channel: &BlockingChannel, options: &Consume, endpoint: &str) -> Result<End> {
-    let progress = Progress::new("consumed", options.count);
+pub(super) fn run(
+    connection: &Arc<BlockingConnection>,
+    channel: &BlockingChannel,
+    options: &Consume,
+    endpoint: &str,
+) -> Result<End> {
     let messages = channel.consume(options.queue.as_str()).prefetch(options.wanted()).no_ack(options.no_ack);
-    let messages = messages.capacity(CAPACITY);
-    let messages = match options.idle_timeout {
-        Some(idle) => messages.inactivity_timeout(idle),
-        None => messages,
-    };
-    let mut out = io::stdout().lock();
-    let mut consumed = 0;
-    for message in messages.call()? {
-        let message = match message {
-            Ok(message) => message,
-            Err(Error::ConsumerCancelled { .. }) => return Ok(options.cancelled(endpoint)),
+    let mut messages = messages.capacity(CAPACITY).call()?;
+    let reader_is_gone = end_with_stdout(connection);
+    let mut consuming = Consuming::new(options);
+    let end = loop {
+        let next = match consuming.patience() {
+            Some(limit) => messages.next_within(limit),
+            None => messages.next().transpose(),
+        };
+        let written = match next {
+            Ok(Some(message)) => consuming.show(&message),
+            Ok(None) => Ok(()),
+            Err(Error::ConsumerCancelled { .. }) => break options.cancelled(endpoint),
+            Err(_) if reader_is_gone.load(Ordering::Relaxed) => Err(stdout::reader_is_gone()),
             Err(error) => return Err(error),
         };
-        if let Err(error) = message::write(&mut out, options.format, &(&message).into()) {
-            return Ok(options.unwritable(&error, endpoint));
+        let over = written.and_then(|()| consuming.over(endpoint));
+        match over {
+            Ok(None) => consuming.acknowledge_read(channel)?,
+            Ok(Some(end)) => break end,
+            Err(error) => break options.unwritable(&error, endpoint),
         }
-        consumed += 1;
-        progress.is_at(consumed);
-        if !options.no_ack {
-            channel.basic_ack(message.delivery_tag)?;
+    };
+    if let Some(tag) = consuming.out.take_last() {
+        channel.basic_ack_multiple(tag)?;
+    }
+    Ok(end)
+}
+
+impl<'a> Consuming<'a> {
+    fn new(options: &'a Consume) -> Self {
+        let progress = Progress::new("consumed", options.count);
+        Self { options, out: Output::new(), pause: LEAST_PAUSE, progress, consumed: 0, last: Instant::now() }
+    }
+
+    /// How long it may wait for a message; for ever if `None`.
+    fn patience(&self) -> Option<Duration> {
+        let idle = self.options.idle_timeout.map(|idle| idle.saturating_sub(self.last.elapsed()));
+        let pause = self.out.has_unread().then_some(self.pause);
+        idle.into_iter().chain(pause).min()
+    }
+
+    fn show(&mut self, message: &Message) -> io::Result<()> {
+        let tag = (!self.options.no_ack).then_some(message.delivery_tag);
+        self.out.show(self.options.format, &message.into(), tag)?;
+        self.consumed += 1;
+        self.progress.is_at(self.consumed);
+        (self.last, self.pause) = (Instant::now(), LEAST_PAUSE);
+        Ok(())
+    }
+
+    /// The end, if it has come.
+    fn over(&mut self, endpoint: &str) -> io::Result<Option<End>> {
+        if self.options.count == Some(self.consumed) {
+            self.out.check()?;
+            return Ok(Some(self.options.done(self.consumed, endpoint)));
         }
-        if options.count == Some(consumed) {
-            return Ok(options.done(consumed, endpoint));
+        let idle = self.options.idle_timeout.filter(|idle| self.last.elapsed() >= *idle);
+        Ok(idle.map(|idle| self.options.idle(self.consumed, endpoint, idle)))
+    }
+
+    /// Acknowledges what has been read of stdout; the pause is for what has not.
+    fn acknowledge_read(&mut self, channel: &BlockingChannel) -> Result<()> {
+        match self.out.take_read() {
+            Some(tag) => {
+                self.pause = LEAST_PAUSE;
+                channel.basic_ack_multiple(tag)
+            }
+            None => {
+                self.pause = (self.pause * 2).min(MOST_PAUSE);
+                Ok(())
+            }
         }
     }
-    Ok(match options.idle_timeout {
-        Some(idle) => options.idle(consumed, endpoint, idle),
-        None => options.done(consumed, endpoint),
-    })
+}
+
+/// Has the wait for a message end with an error when stdout's reader is gone; it is true before that.
+fn end_with_stdout(connection: &Arc<BlockingConnection>) -> Arc<AtomicBool> {
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let (gone, waiting) = (is_gone.clone(), Arc::downgrade(connection));
+    stdout::when_closed(move || {
+        gone.store(true, Ordering::Relaxed);
+        if let Some(connection) = waiting.upgrade() {
+            connection.add_callback_threadsafe(|| Err(stdout::reader_is_gone()));
+        }
+    });
+    is_gone
 }

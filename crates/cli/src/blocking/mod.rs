@@ -42,7 +42,7 @@ pub(crate) fn run(common: &Common, command: Command) -> End {
             Command::Bind(options) => line(bind(&channel, &options)?),
             Command::Get(options) => get(&channel, &options, &endpoint)?,
             Command::Publish(options) => publish::run(connection, &channel, options)?,
-            Command::Consume(options) => consume::run(&channel, &options, &endpoint)?,
+            Command::Consume(options) => consume::run(connection, &channel, &options, &endpoint)?,
             Command::Ping | Command::Bench(_) => End::Usage("has been seen to".into()),
         })
     })

@@ -12,6 +12,9 @@ use std::{
     time::Duration,
 };
 
+/// Unconfirmed publishes after which it looks whether one has come back.
+const TURN: u64 = 1000;
+
 pub(super) fn run(
     connection: &Arc<BlockingConnection>,
     channel: &BlockingChannel,
@@ -30,6 +33,10 @@ pub(super) fn run(
     } else {
         channel.confirm_select().call()?;
     }
+    let refused = || {
+        let came_back = came_back.lock().unwrap_or_else(PoisonError::into_inner);
+        came_back.as_ref().map(|returned| options.returned(returned, &endpoint))
+    };
     let ringing = connection.clone();
     let mut input = Input::new(&options, move || ringing.add_callback_threadsafe(|| ()));
     let mut published = 0;
@@ -39,12 +46,15 @@ pub(super) fn run(
             Next::Over => break,
             Next::Later => {
                 connection.process_data_events(None)?;
+                if let Some(end) = refused() {
+                    return Ok(end);
+                }
                 continue;
             }
             Next::Failed(error) => return Ok(Publish::unreadable(&error)),
         };
         let publish = channel.basic_publish(&options.exchange, &options.routing_key, &body);
-        let publish = publish.properties(&properties).mandatory(options.mandatory).confirm_within(timeout);
+        let publish = publish.properties(&properties).mandatory(!options.no_mandatory).confirm_within(timeout);
         match if options.no_confirm { publish.send() } else { publish.call() } {
             Ok(()) => published += 1,
             Err(Error::Unroutable(returned)) => return Ok(options.returned(&returned, &endpoint)),
@@ -53,13 +63,15 @@ pub(super) fn run(
             Err(error) => return Err(error),
         }
         progress.is_at(published);
+        if options.no_confirm && published % TURN == 0 {
+            connection.process_data_events(Duration::ZERO)?;
+            if let Some(end) = refused() {
+                return Ok(end);
+            }
+        }
     }
     // The broker answers when it has taken everything, or says what was wrong.
     channel.close().call()?;
     connection.process_data_events(Duration::ZERO)?;
-    let came_back = came_back.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(match &*came_back {
-        Some(returned) => options.returned(returned, &endpoint),
-        None => options.done(published, &endpoint),
-    })
+    Ok(refused().unwrap_or_else(|| options.done(published, &endpoint)))
 }

@@ -4,29 +4,37 @@ use crate::{
     adapter,
     app::{App, channel},
     end::End,
-    message::{self, Shown},
+    message::Shown,
     options::{Common, Consume},
     progress::Progress,
+    stdout::{self, Output},
 };
 use pooka::{Channel, ConnectionHandle, Delivery, Result};
 use std::{
-    io::{self, BufWriter, Stdout},
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 struct Work {
     options: Consume,
-    out: BufWriter<Stdout>,
+    channel: Option<Channel<App<Self>>>,
+    out: Output,
+    /// A timer will look what has been read meanwhile.
+    looks_again: bool,
     progress: Progress,
     consumed: u64,
     last: Instant,
 }
 
+/// Pauses between looks at a reader that takes its time.
+pub(crate) const LEAST_PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const MOST_PAUSE: Duration = Duration::from_millis(50);
+
 pub(crate) fn run(common: &Common, options: Consume) -> End {
     let progress = Progress::new("consumed", options.count);
-    let out = BufWriter::new(io::stdout());
-    let work = Work { options, out, progress, consumed: 0, last: Instant::now() };
+    let out = Output::new();
+    let work = Work { options, channel: None, out, looks_again: false, progress, consumed: 0, last: Instant::now() };
     adapter::run(common, work, |app, connection| {
         let Consume { queue, no_ack, idle_timeout, .. } = &app.work.options;
         let channel = channel(connection)?;
@@ -43,6 +51,9 @@ pub(crate) fn run(common: &Common, options: Consume) -> End {
             app.work.last = Instant::now();
             until_idle(connection.clone(), idle, idle);
         }
+        app.work.channel = Some(channel);
+        app.before_end = Some(Work::acknowledge_last);
+        end_with_stdout(connection);
         Ok(())
     })
 }
@@ -68,7 +79,9 @@ impl Consume {
     }
 
     pub(crate) fn unwritable(&self, error: &io::Error, endpoint: &str) -> End {
-        let line = format!("cannot write to stdout: {error}; the message stays in {}", self.place(endpoint));
+        let what = if self.no_ack { "was settled when it was sent, and is lost from" } else { "stays in" };
+        let place = self.place(endpoint);
+        let line = format!("cannot write to stdout: {error}; what was not read {what} {place}");
         if error.kind() == io::ErrorKind::BrokenPipe { End::Done(line) } else { End::Lost(line) }
     }
 
@@ -95,7 +108,8 @@ fn on_message(app: &mut App<Work>, channel: &Channel<App<Work>>, delivery: Deliv
         properties: &properties,
         body: delivery.body,
     };
-    if let Err(error) = message::write(&mut work.out, work.options.format, &shown) {
+    let tag = (!work.options.no_ack).then_some(delivery.delivery_tag);
+    if let Err(error) = work.out.show(work.options.format, &shown, tag) {
         let end = work.options.unwritable(&error, &endpoint(channel));
         app.end(&channel.connection(), end);
         return Ok(());
@@ -103,14 +117,52 @@ fn on_message(app: &mut App<Work>, channel: &Channel<App<Work>>, delivery: Deliv
     work.consumed += 1;
     work.last = Instant::now();
     work.progress.is_at(work.consumed);
-    if !work.options.no_ack {
-        channel.basic_ack(delivery.delivery_tag)?;
-    }
     if work.options.count == Some(work.consumed) {
-        let end = work.options.done(work.consumed, &endpoint(channel));
+        let end = match work.out.check() {
+            Ok(()) => work.options.done(work.consumed, &endpoint(channel)),
+            Err(error) => work.options.unwritable(&error, &endpoint(channel)),
+        };
         app.end(&channel.connection(), end);
+        return Ok(());
+    }
+    acknowledge_read(work, channel, LEAST_PAUSE)
+}
+
+/// Acknowledges what has been read of stdout. While something has not, it looks again, less and less often.
+fn acknowledge_read(work: &mut Work, channel: &Channel<App<Work>>, mut pause: Duration) -> Result<()> {
+    if let Some(tag) = work.out.take_read() {
+        channel.basic_ack_multiple(tag)?;
+        pause = LEAST_PAUSE;
+    }
+    if work.out.has_unread() && !std::mem::replace(&mut work.looks_again, true) {
+        let again = channel.clone();
+        channel.connection().ioloop().add_timeout(pause, move |app: &mut App<Work>| {
+            app.work.looks_again = false;
+            if app.is_ending() { Ok(()) } else { acknowledge_read(&mut app.work, &again, (pause * 2).min(MOST_PAUSE)) }
+        });
     }
     Ok(())
+}
+
+impl Work {
+    fn acknowledge_last(&mut self) {
+        if let (Some(channel), Some(tag)) = (&self.channel, self.out.take_last()) {
+            // Where the channel is closed the messages have gone back to the queue.
+            let _ = channel.basic_ack_multiple(tag);
+        }
+    }
+}
+
+/// The end of stdout's reader is the command's, even if no message comes.
+fn end_with_stdout(connection: &ConnectionHandle<App<Work>>) {
+    let connection = connection.clone();
+    stdout::when_closed(move || {
+        let closing = connection.clone();
+        connection.ioloop().post(move |app: &mut App<Work>| {
+            let end = app.work.options.unwritable(&stdout::reader_is_gone(), &closing.parameters().endpoint());
+            app.end(&closing, end);
+        });
+    });
 }
 
 /// Looks again when the last message will have been long enough ago.

@@ -4,11 +4,10 @@ use crate::{
     adapter,
     app::{App, channel},
     end::End,
-    message,
     options::{Common, Get},
+    stdout::Output,
 };
 use pooka::{DeliveryTag, Message, Result};
-use std::io;
 
 pub(crate) fn run(common: &Common, options: Get) -> End {
     adapter::run(common, options, |app, connection| {
@@ -33,15 +32,13 @@ pub(crate) fn got_one(
 ) -> End {
     let place = format!("queue \"{}\" at {endpoint}", options.queue);
     let Some(message) = got else { return End::Empty(format!("{place} is empty")) };
-    if let Err(error) = show(&message, options.format) {
+    let mut out = Output::new();
+    let shown = out.show(options.format, &(&message).into(), Some(message.delivery_tag));
+    if let Err(error) = shown.and_then(|()| out.check()) {
         return End::Lost(format!("cannot write to stdout: {error}; the message stays in {place}"));
     }
     match ack(message.delivery_tag) {
         Ok(()) => End::Done(format!("got a message of {place}, {} are left", message.message_count.unwrap_or(0))),
         Err(error) => error.into(),
     }
-}
-
-fn show(message: &Message, format: crate::options::Format) -> io::Result<()> {
-    message::write(&mut io::stdout().lock(), format, &message.into())
 }

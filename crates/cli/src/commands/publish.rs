@@ -114,9 +114,9 @@ fn pump(app: &mut App<Work>, channel: &Channel<App<Work>>) -> Result<()> {
 
 impl Work {
     fn publish(&mut self, channel: &Channel<App<Self>>, body: &[u8]) -> Result<()> {
-        let Publish { exchange, routing_key, mandatory, no_confirm, .. } = &self.options;
+        let Publish { exchange, routing_key, no_mandatory, no_confirm, .. } = &self.options;
         let publish = channel.basic_publish(exchange, routing_key, body);
-        let publish = publish.properties(&self.properties).mandatory(*mandatory);
+        let publish = publish.properties(&self.properties).mandatory(!*no_mandatory);
         if *no_confirm {
             publish.send()?;
             self.progress.is_at(self.published);
@@ -149,7 +149,9 @@ impl Publish {
 
     pub(crate) fn returned(&self, returned: &Returned, endpoint: &str) -> End {
         let (code, text, place) = (returned.reply_code, &returned.reply_text, self.place(endpoint));
-        End::Refused(format!("returned from {place}: {code} {text} - declare the queue and bind it first"))
+        End::Refused(format!(
+            "returned from {place}: {code} {text} - declare the queue and bind it first, or allow it with --no-mandatory"
+        ))
     }
 
     pub(crate) fn nacked(&self, endpoint: &str) -> End {

@@ -49,11 +49,11 @@ fn hold(app: &mut App<Idle>, first: &ConnectionHandle<App<Idle>>) {
         let Idle { options, peer, opened, rss_kb, from } = &app.work;
         let each = (status_kb("VmRSS:").saturating_sub(*rss_kb)) as f64 / opened.len().max(1) as f64;
         let cpu = (to.cpu() - from.cpu()) / options.hold.as_secs_f64();
-        report::print(peer, options, from, &to, &[("rss_kb_per_conn", each), ("cpu_s_per_s", cpu)]);
+        let printed = report::print(peer, options, from, &to, &[("rss_kb_per_conn", each), ("cpu_s_per_s", cpu)]);
         let lost = opened.iter().filter(|connection| !connection.is_open()).count();
         opened.iter().for_each(|connection| drop(connection.close().send()));
         let end_with = match lost {
-            0 => End::Done(String::new()),
+            0 => printed,
             lost => End::Lost(format!("{lost} connections were lost")),
         };
         app.end(&end, end_with);

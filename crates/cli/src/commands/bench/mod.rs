@@ -82,8 +82,8 @@ fn finish(app: &mut App<Run>, connection: &Handle, more: &[(&str, f64)]) {
     let run = &mut app.work;
     let mut extra = run.latencies.quantiles();
     extra.extend_from_slice(more);
-    report::print(&run.peer, &run.options, &run.from, &to, &extra);
-    app.end(connection, End::Done(String::new()));
+    let end = report::print(&run.peer, &run.options, &run.from, &to, &extra);
+    app.end(connection, end);
 }
 
 fn declare_drop(channel: &Line) -> Result<()> {

@@ -71,7 +71,7 @@ fn publish_confirmed(app: &mut App<Run>, channel: &Line, window: u64) {
         run.begun += 1;
         channel.basic_publish(DROP, KEY, &run.body).then(|app: &mut App<Run>, channel, outcome| {
             if outcome? != PublishOutcome::Acked {
-                return Err(Error::NotOpen);
+                return Err(Error::Nacked { channel: channel.channel_number() });
             }
             app.work.done += 1;
             let (messages, window) = (app.work.options.messages, app.work.options.window);

@@ -1,13 +1,17 @@
 //! Clocks, and the line of JSON.
 
-use crate::options::Bench;
+use crate::{end::End, options::Bench};
 use clap::ValueEnum;
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike,
 };
 use serde_json::{Map, Value};
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    io::{self, Write},
+    time::Instant,
+};
 
 /// What has been used up so far.
 pub(crate) struct Usage {
@@ -64,7 +68,8 @@ impl Latencies {
     }
 }
 
-pub(crate) fn print(peer: &str, options: &Bench, from: &Usage, to: &Usage, extra: &[(&str, f64)]) {
+/// Prints the line, which says all there is to say of a measurement that ended well.
+pub(crate) fn print(peer: &str, options: &Bench, from: &Usage, to: &Usage, extra: &[(&str, f64)]) -> End {
     let wall = to.at.duration_since(from.at).as_secs_f64();
     let messages = options.messages as f64;
     let workload = options.workload.to_possible_value();
@@ -83,5 +88,8 @@ pub(crate) fn print(peer: &str, options: &Bench, from: &Usage, to: &Usage, extra
     for (name, value) in extra {
         put(name, (*value).into());
     }
-    println!("{}", Value::from(line));
+    match writeln!(io::stdout(), "{}", Value::from(line)) {
+        Ok(()) => End::Done(String::new()),
+        Err(error) => End::Lost(format!("cannot write to stdout: {error}")),
+    }
 }

@@ -20,7 +20,7 @@ fn confirm(app: &mut App<Run>, channel: &Line) {
     app.work.latencies.begin();
     channel.basic_publish(DROP, KEY, &app.work.body).then(|app: &mut App<Run>, channel, outcome| {
         if outcome? != PublishOutcome::Acked {
-            return Err(Error::NotOpen);
+            return Err(Error::Nacked { channel: channel.channel_number() });
         }
         if through(app, channel) {
             confirm(app, channel);
