@@ -2,9 +2,11 @@
 //!
 //! It shares no code with the client, so that a broken client cannot make a broker look broken.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 /// Opens an AMQP connection to vhost `/` as guest on a port of 127.0.0.1, and closes it again.
 ///
@@ -70,8 +72,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
-    use std::thread;
+    use std::{net::TcpListener, thread};
 
     #[test]
     fn a_port_that_listens_but_hangs_up_is_not_ready() {

@@ -1,10 +1,13 @@
 //! A process that takes along all nodes that were started below it.
 
-use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{self, Command};
-use std::sync::Once;
-use std::{env, thread};
+use std::{
+    env,
+    io::{self, Read},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{self, Command},
+    sync::Once,
+    thread,
+};
 
 /// Held by a process that starts others: when it dies, every process below it that has started a
 /// [`RabbitNode`](crate::RabbitNode) ends, and its nodes with it.

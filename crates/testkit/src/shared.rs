@@ -1,9 +1,7 @@
 //! The broker for tests that do it no harm.
 
-use std::sync::OnceLock;
-use std::{env, io};
-
 use crate::RabbitNode;
+use std::{env, io, sync::OnceLock};
 
 /// The URL of a broker to be shared: `AMQP_URL`, as `./run test` sets it, or else one node for this whole process.
 ///

@@ -4,11 +4,9 @@
 
 mod processes;
 
-use std::io;
-use std::net::TcpStream;
-
 use pooka_testkit::{RabbitNode, answers};
 use processes::{assert_nothing_left_of, mentioning};
+use std::{io, net::TcpStream};
 
 #[test]
 fn a_dropped_node_leaves_no_process_and_no_folder() {

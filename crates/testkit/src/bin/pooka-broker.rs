@@ -3,15 +3,20 @@
 //! COMMAND finds the broker's URL in `AMQP_URL`, and the one for TLS in `AMQPS_URL`; its exit status is ours. Without COMMAND the URL is printed.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitCode};
-use std::{env, io, thread};
-
 use pooka_testkit::{Lifeline, RabbitNode};
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use std::{
+    env,
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt,
+    process::{Command, ExitCode},
+    thread,
+};
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1);

@@ -1,12 +1,13 @@
 //! Which processes belong to a folder: those that name it in their arguments or environment, as everything below a node does.
 
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
-
 use rustix::process::Pid;
+use std::{
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// A process of `/proc`.
 #[derive(Debug)]
