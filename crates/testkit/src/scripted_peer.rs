@@ -3,9 +3,9 @@
 use crate::scripted_tls::{FarEnd, secrecy};
 pub use crate::scripted_tls::{Secrecy, secure_everything};
 use amqp_core::{
-    BasicProperties, ConnectionHandle, ConnectionParameters, LoopHandle, Outcome, Result, Table,
+    BasicProperties, ConnectionHandle, ConnectionParameters, LoopHandle, Outcome, Result, Table, frame,
     hub::{Hub, Interest, Network, Token, Turn},
-    spec::{FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, Method, channel, connection},
+    spec::{FRAME_END, Method, channel, connection},
 };
 use std::{
     cell::RefCell,
@@ -223,23 +223,24 @@ impl<S: 'static> Scene<S> {
 impl Wire {
     /// The peer sends a method.
     pub fn say(&self, channel: u16, method: impl Into<Method>) {
-        let mut payload = vec![];
-        let put = method.into().put(&mut payload);
-        assert!(put.is_ok(), "a script can be encoded");
-        self.frame(FRAME_METHOD, channel, &payload);
+        self.encoded(&frame::Frame::Method(channel, method.into()));
     }
 
     /// The peer sends the header and the body of a message, in frames of this size.
     pub fn content(&self, channel: u16, properties: &BasicProperties, body: &[u8], chunk: usize) {
-        let mut payload = vec![0, 60, 0, 0];
-        payload.extend_from_slice(&(body.len() as u64).to_be_bytes());
-        let put = properties.put(&mut payload);
-        assert!(put.is_ok(), "a script can be encoded");
-        self.frame(FRAME_HEADER, channel, &payload);
-        body.chunks(chunk).for_each(|chunk| self.frame(FRAME_BODY, channel, chunk));
+        let header = frame::Header { class_id: 60, body_size: body.len() as u64, properties: properties.clone() };
+        self.encoded(&frame::Frame::Header(channel, header));
+        body.chunks(chunk).for_each(|chunk| self.encoded(&frame::Frame::Body(channel, chunk)));
     }
 
-    /// The peer sends a frame.
+    fn encoded(&self, frame: &frame::Frame<'_>) {
+        let mut octets = vec![];
+        let encoded = frame.encode(&mut octets);
+        assert!(encoded.is_ok(), "a script can be encoded");
+        self.octets(&octets);
+    }
+
+    /// The peer sends a frame of any kind and payload, which need not be right.
     pub fn frame(&self, kind: u8, channel: u16, payload: &[u8]) {
         let mut frame = vec![kind];
         frame.extend_from_slice(&channel.to_be_bytes());
@@ -362,29 +363,23 @@ impl Frame {
     pub fn all(octets: &[u8]) -> Vec<Self> {
         let mut rest = octets;
         let mut frames = vec![];
-        while let Some((frame, behind)) = Self::cut(rest) {
-            frames.push(frame);
-            rest = behind;
+        while let Ok(Some((frame, taken))) = frame::Frame::decode(rest) {
+            frames.push(Self::of_client(frame));
+            rest = rest.get(taken..).unwrap_or_default();
         }
         assert!(rest.is_empty(), "half a frame: {rest:?}");
         frames
     }
 
-    fn cut(octets: &[u8]) -> Option<(Self, &[u8])> {
-        if let Some(rest) = octets.strip_prefix(b"AMQP\0\0\x09\x01") {
-            return Some((Self::Header, rest));
+    fn of_client(frame: frame::Frame<'_>) -> Self {
+        match frame {
+            frame::Frame::ProtocolHeader([0, 0, 9, 1]) => Self::Header,
+            frame::Frame::Method(channel, method) => Self::Method(channel, method),
+            frame::Frame::Header(channel, header) => Self::Content(channel, header.body_size),
+            frame::Frame::Body(channel, octets) => Self::Body(channel, octets.to_vec()),
+            frame::Frame::Heartbeat => Self::Heartbeat,
+            other => panic!("a client of AMQP 0-9-1 does not send {other:?}"),
         }
-        let (&[kind, c0, c1, s0, s1, s2, s3], rest) = octets.split_first_chunk::<7>()?;
-        let (payload, rest) = rest.split_at_checked(u32::from_be_bytes([s0, s1, s2, s3]) as usize)?;
-        let (&FRAME_END, rest) = rest.split_first()? else { return None };
-        let channel = u16::from_be_bytes([c0, c1]);
-        let frame = match kind {
-            FRAME_METHOD => Self::Method(channel, Method::get(payload).ok()?),
-            FRAME_HEADER => Self::Content(channel, u64::from_be_bytes(*payload.get(4..)?.first_chunk()?)),
-            FRAME_BODY => Self::Body(channel, payload.to_vec()),
-            _ => Self::Heartbeat,
-        };
-        Some((frame, rest))
     }
 }
 
