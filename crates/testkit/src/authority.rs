@@ -11,9 +11,7 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use std::{
-    fmt,
-    hash::{BuildHasher, RandomState},
-    io,
+    fmt, io,
     net::{Ipv4Addr, TcpStream},
     sync::Arc,
     time::Duration,
@@ -34,7 +32,7 @@ pub struct Issued {
 impl Authority {
     /// One more, with a name of its own.
     pub fn new() -> io::Result<Self> {
-        Self::named(&format!("pooka's test authority {:x}", RandomState::new().hash_one(())))
+        Self::named(&format!("pooka's test authority {:x}", fastrand::u64(..)))
     }
 
     /// One more, with a name that another may have too.

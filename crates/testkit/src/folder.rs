@@ -1,44 +1,45 @@
 //! A folder below the temporary one, which goes away with its owner.
 
-use std::fs::{self, DirBuilder};
-use std::hash::{BuildHasher, RandomState};
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::{env, io};
+use std::{
+    env,
+    fs::{self, Permissions},
+    io,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+use tempfile::TempDir;
 
 /// A fresh folder that only this user may enter.
 ///
 /// A shell that reads our pipe removes it when this is dropped or this process dies, unless `POOKA_KEEP` is set.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    path: PathBuf,
+    // Dropped when the remover is done with it.
+    folder: TempDir,
     remover: Option<Child>,
 }
 
 impl Folder {
     pub(crate) fn create() -> io::Result<Self> {
-        let path = env::temp_dir().join(format!("pooka-{:016x}", RandomState::new().hash_one(())));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let mut folder = Self { path, remover: None };
-        if !is_kept() {
-            folder.remover = Some(remover(&folder.path)?);
-        }
-        Ok(folder)
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("pooka-").rand_bytes(16).permissions(Permissions::from_mode(0o700));
+        let folder = builder.disable_cleanup(is_kept()).tempdir()?;
+        let remover = if is_kept() { None } else { Some(remover(folder.path())?) };
+        Ok(Self { folder, remover })
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.folder.path()
     }
 
     /// The last part of the path, unique among all folders of this kind.
     pub(crate) fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) -> io::Result<()> {
-        fs::write(self.path.join(file), text)
+        fs::write(self.path().join(file), text)
     }
 }
 
@@ -51,7 +52,7 @@ impl Drop for Folder {
                 // It can only fail when somebody else has waited for our child.
                 let _ = remover.wait();
             }
-            None => eprintln!("kept: {}", self.path.display()),
+            None => eprintln!("kept: {}", self.path().display()),
         }
     }
 }
@@ -86,10 +87,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_folder_is_gone() {
+    fn a_folder_is_its_owners_alone_and_gone_when_it_is_dropped() {
         let folder = Folder::create().unwrap();
         folder.write("file", "text").unwrap();
         let path = folder.path().to_owned();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert!(path.join("file").exists());
         drop(folder);
         assert!(!path.exists());

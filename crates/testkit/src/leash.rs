@@ -1,12 +1,13 @@
 //! A process that cannot outlive the one that started it.
 
-use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs::OpenOptions,
+    io::{self, BufRead, BufReader},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 /// A background process that is killed when this is dropped, and when the process that owns this dies.
 ///
@@ -95,8 +96,8 @@ exit "$status"
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
-    use std::{env, fs, process, thread};
+    use std::{fs, thread};
+    use tempfile::tempdir;
 
     #[test]
     fn a_dropped_leash_kills_its_process() {
@@ -119,7 +120,8 @@ mod tests {
     /// The first word of the shell to somebody who is gone ends it.
     #[test]
     fn an_owner_that_dies_before_it_is_told_the_pid_leaves_nothing() {
-        let file = env::temp_dir().join(format!("pooka-leash-pid-{}", process::id()));
+        let folder = tempdir().unwrap();
+        let file = folder.path().join("pid");
         let (nobody, stdout) = io::pipe().unwrap();
         drop(nobody);
         let mut shell = Command::new("sh");
@@ -132,7 +134,6 @@ mod tests {
                 None => thread::yield_now(),
             }
         };
-        fs::remove_file(&file).unwrap();
         drop(shell.stdin.take());
         shell.wait().unwrap();
         while kill_process(pid, Signal::CONT).is_ok() {
@@ -142,14 +143,14 @@ mod tests {
 
     #[test]
     fn a_missing_program_ends_and_is_named_in_the_log() {
-        let log: PathBuf = env::temp_dir().join(format!("pooka-leash-{}", process::id()));
+        let folder = tempdir().unwrap();
+        let log = folder.path().join("log");
         let mut leash = Leash::start(&Command::new("no-such-program-anywhere"), &log).unwrap();
         while !leash.has_ended().unwrap() {
             thread::yield_now();
         }
         leash.signal(Signal::TERM).unwrap();
         let said = fs::read_to_string(&log).unwrap();
-        fs::remove_file(&log).unwrap();
         assert!(said.contains("no-such-program-anywhere"), "{said}");
     }
 }

@@ -1,8 +1,6 @@
 //! Loopback ports that nobody uses.
 
-use std::hash::{BuildHasher, RandomState};
-use std::io;
-use std::net::TcpListener;
+use std::{io, net::TcpListener, ops::Range};
 
 /// The ports of one node.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +32,7 @@ pub(crate) fn free() -> io::Result<u16> {
 fn bound() -> io::Result<(u16, TcpListener)> {
     let mut last = io::ErrorKind::AddrInUse.into();
     for _ in 0..100 {
-        let port = FIRST + (RandomState::new().hash_one(()) % COUNT) as u16;
+        let port = fastrand::u16(RANGE);
         match TcpListener::bind(("127.0.0.1", port)) {
             Ok(listener) => return Ok((port, listener)),
             Err(error) => last = error,
@@ -43,8 +41,7 @@ fn bound() -> io::Result<(u16, TcpListener)> {
     Err(last)
 }
 
-const FIRST: u16 = 20_000;
-const COUNT: u64 = 12_000;
+const RANGE: Range<u16> = 20_000..32_000;
 
 #[cfg(test)]
 mod tests {
@@ -55,6 +52,6 @@ mod tests {
         let Ports { amqp, amqps, distribution, epmd } = Ports::free().unwrap();
         let ports = std::collections::BTreeSet::from([amqp, amqps, distribution, epmd]);
         assert_eq!(ports.len(), 4);
-        assert!(ports.iter().all(|port| (20_000..32_000).contains(port)));
+        assert!(ports.iter().all(|port| RANGE.contains(port)));
     }
 }

@@ -1,21 +1,27 @@
 //! A private RabbitMQ node, from its start to its end.
 
-use std::ffi::OsString;
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
-use std::{env, fs, io, thread};
-
+use crate::{
+    authority::Authority,
+    folder::Folder,
+    handshake,
+    installation::Installation,
+    leash::Leash,
+    lifeline,
+    ports::{self, Ports},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-
-use crate::authority::Authority;
-use crate::folder::Folder;
-use crate::handshake;
-use crate::installation::Installation;
-use crate::leash::Leash;
-use crate::lifeline;
-use crate::ports::{self, Ports};
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    net::TcpStream,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// A RabbitMQ broker that belongs to this process alone.
 ///
@@ -317,14 +323,10 @@ log.console = false
 
 /// For the query of a URL.
 fn encoded(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let encode = |c: char| if c.is_alphanumeric() || "/-_.".contains(c) { c.to_string() } else { percent(c) };
-    text.chars().map(encode).collect()
+    percent_encode(path.as_os_str().as_bytes(), IN_A_PATH).to_string()
 }
 
-fn percent(c: char) -> String {
-    c.encode_utf8(&mut [0; 4]).bytes().map(|octet| format!("%{octet:02X}")).collect()
-}
+const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
 
 const CA: &str = "ca.pem";
 
@@ -353,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_path_is_encoded_for_a_url() {
-        assert_eq!(encoded(Path::new("/tmp/a b+c/ä&%.pem")), "/tmp/a%20b%2Bc/ä%26%25.pem");
+        assert_eq!(encoded(Path::new("/tmp/a b+c/ä&%.pem")), "/tmp/a%20b%2Bc/%C3%A4%26%25.pem");
     }
 
     #[test]

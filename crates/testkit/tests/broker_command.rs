@@ -4,16 +4,17 @@
 
 mod processes;
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
 use pooka_testkit::answers;
 use processes::{assert_nothing_left_of, mentioning};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+use tempfile::TempDir;
 
 #[test]
 fn the_command_finds_the_broker_and_its_status_is_passed_on() {
@@ -97,7 +98,7 @@ fn the_node_dies_with_the_killed_run_script() {
     for variable in ["AMQP_URL", "POOKA_BROKER", "POOKA_KEEP"] {
         run.env_remove(variable);
     }
-    let (mut run, port) = first_port(run.env("TMPDIR", &place.path));
+    let (mut run, port) = first_port(run.env("TMPDIR", place.path()));
     answers(port, "").unwrap();
     kill_process(pid(&run), Signal::KILL).unwrap();
     run.wait().unwrap();
@@ -108,7 +109,7 @@ fn the_node_dies_with_the_killed_run_script() {
 fn a_signal_during_the_start_leaves_nothing() {
     let place = Place::new("early");
     let mut broker = place.broker(&[]).stdout(Stdio::null()).spawn().unwrap();
-    while !mentioning(&place.path).iter().any(|process| process.name == "epmd") {
+    while !mentioning(place.path()).iter().any(|process| process.name == "epmd") {
         assert!(broker.try_wait().unwrap().is_none(), "it ended too early");
     }
     kill_process(pid(&broker), Signal::INT).unwrap();
@@ -119,11 +120,11 @@ fn a_signal_during_the_start_leaves_nothing() {
 #[test]
 fn a_server_that_does_not_start_is_quoted_and_leaves_nothing() {
     let place = Place::new("broken");
-    let server = place.path.join("root/usr/lib/rabbitmq/bin/rabbitmq-server");
+    let server = place.path().join("root/usr/lib/rabbitmq/bin/rabbitmq-server");
     fs::create_dir_all(server.parent().unwrap()).unwrap();
     fs::write(&server, "#!/bin/sh\necho 'out of carrots'\nexit 1\n").unwrap();
     fs::set_permissions(&server, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = place.broker(&[]).env("POOKA_RABBITMQ_ROOT", place.path.join("root")).output().unwrap();
+    let output = place.broker(&[]).env("POOKA_RABBITMQ_ROOT", place.path().join("root")).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("out of carrots"), "{said}");
@@ -141,19 +142,21 @@ fn a_missing_command_is_an_error_that_names_it() {
 
 /// The temporary folder of one test: everything that starts there has it in its environment.
 struct Place {
-    path: PathBuf,
+    folder: TempDir,
 }
 
 impl Place {
     fn new(test: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-{test}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self { path }
+        Self { folder: TempDir::with_prefix_in(format!("broker-{test}-"), env!("CARGO_TARGET_TMPDIR")).unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     fn broker(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pooka-broker"));
-        command.args(arguments).env("TMPDIR", &self.path).env_remove("POOKA_KEEP").stdin(Stdio::null());
+        command.args(arguments).env("TMPDIR", self.path()).env_remove("POOKA_KEEP").stdin(Stdio::null());
         command
     }
 
@@ -162,8 +165,8 @@ impl Place {
     }
 
     fn assert_clean(&self) {
-        assert_nothing_left_of(&self.path);
-        let left: Vec<_> = fs::read_dir(&self.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_nothing_left_of(self.path());
+        let left: Vec<_> = fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| name == "root"), "{left:?}");
     }
 }
@@ -171,10 +174,9 @@ impl Place {
 impl Drop for Place {
     /// After a failure there may be processes left, which would keep the pipes open that the test runner reads.
     fn drop(&mut self) {
-        for process in mentioning(&self.path) {
+        for process in mentioning(self.path()) {
             let _ = kill_process(process.pid, Signal::KILL);
         }
-        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
