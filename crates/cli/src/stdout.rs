@@ -37,9 +37,14 @@ impl Output {
 
     /// Writes a message, all of it when this returns. With a tag it waits to be acknowledged.
     pub(crate) fn show(&mut self, format: Format, shown: &Shown<'_>, tag: Option<DeliveryTag>) -> io::Result<()> {
-        message::write(self, format, shown)?;
-        self.unread.extend(tag.map(|tag| (self.written, tag)));
-        Ok(())
+        let before = self.written;
+        let written = message::write(self, format, shown);
+        match &written {
+            Ok(()) => self.unread.extend(tag.map(|tag| (self.written, tag))),
+            // What did not get into the pipe has not been read either.
+            Err(_) => self.written = before,
+        }
+        written
     }
 
     /// Takes the messages that have been read: the tag of the last one stands for all of them.
