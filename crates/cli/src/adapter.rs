@@ -44,7 +44,7 @@ impl fmt::Display for AdapterKind {
 /// What a command does with the open connection.
 pub(crate) type OnOpen<W> = fn(&mut App<W>, &ConnectionHandle<App<W>>) -> Result<()>;
 
-/// Opens a connection, serves it to its end, and says what that was.
+/// Opens a connection, serves it to its end, and returns what that was.
 pub(crate) fn run<W: 'static>(common: &Common, work: W, on_open: OnOpen<W>) -> End {
     let parameters = match parameters(common) {
         Ok(parameters) => parameters,
@@ -53,7 +53,7 @@ pub(crate) fn run<W: 'static>(common: &Common, work: W, on_open: OnOpen<W>) -> E
     run_with(common, parameters, App::new(work), on_open).0
 }
 
-/// The same, with the state given back.
+/// Does the same and returns the state as well.
 pub(crate) fn run_with<W: 'static>(
     common: &Common,
     parameters: ConnectionParameters,
@@ -70,7 +70,7 @@ pub(crate) fn run_with<W: 'static>(
         AdapterKind::Mio => serve(MioConnection::open(parameters, opened), app),
         AdapterKind::Tokio => serve(TokioConnection::open(parameters, opened), app),
         AdapterKind::Smol => serve(SmolConnection::open(parameters, opened), app),
-        AdapterKind::Blocking => return (End::Usage("--adapter blocking lends no state to callbacks".into()), None),
+        AdapterKind::Blocking => return (End::Usage("--adapter blocking has no callbacks".into()), None),
         AdapterKind::TokioMt => {
             let ioloop = TokioLoop::new();
             let connection = ioloop.handle().connect(parameters, opened);
@@ -83,7 +83,7 @@ pub(crate) fn run_with<W: 'static>(
     }
 }
 
-/// The parameters that the command line means.
+/// Returns the parameters that the command line describes.
 pub(crate) fn parameters(common: &Common) -> Result<ConnectionParameters> {
     let parameters: ConnectionParameters = common.url.parse()?;
     let tls = tls(common, parameters.tls())?;
@@ -101,7 +101,7 @@ pub(crate) fn parameters(common: &Common) -> Result<ConnectionParameters> {
     builder.build()
 }
 
-/// What the options change of the URL's TLS; nothing if there are none.
+/// Returns the TLS options of the URL as changed by the command line; `None` if it changes nothing.
 fn tls(common: &Common, of_url: Option<&TlsOptions>) -> Result<Option<TlsOptions>> {
     let Common { cacert, cert, key, tls, .. } = common;
     if cacert.is_none() && cert.is_none() && key.is_none() && tls.is_none() {
@@ -152,7 +152,7 @@ fn finish<W: 'static>(mut app: App<W>, served: Result<()>) -> Result<(End, W)> {
     app.take().ok_or(Error::LoopGone)
 }
 
-/// The end of the connection and Ctrl-C are the command's end.
+/// Ends the command when the connection is closed, and on Ctrl-C.
 fn watch<W: 'static>(connection: &ConnectionHandle<App<W>>) {
     connection.add_on_close_callback(|app: &mut App<W>, _, error: &Error| app.closed(error));
     static INTERRUPTED: AtomicBool = AtomicBool::new(false);

@@ -7,7 +7,7 @@ use pooka::{Channel, ConnectionHandle, Error, Result};
 #[derive(Debug)]
 pub(crate) struct App<W: 'static> {
     pub(crate) work: W,
-    /// What is still done with the work while the connection is open.
+    /// Called once before the connection is closed, to do what is left of the work.
     pub(crate) before_end: Option<fn(&mut W)>,
     end: Option<End>,
 }
@@ -17,7 +17,7 @@ impl<W: 'static> App<W> {
         Self { work, before_end: None, end: None }
     }
 
-    /// The end; the first one stands. The connection is closed.
+    /// Ends the command: the first end stands, and the connection is closed.
     pub(crate) fn end(&mut self, connection: &ConnectionHandle<Self>, end: End) {
         if let Some(before_end) = self.before_end.take() {
             before_end(&mut self.work);
@@ -27,17 +27,17 @@ impl<W: 'static> App<W> {
         let _ = connection.close().send();
     }
 
-    /// The same for something that failed.
+    /// Ends the command with an error.
     pub(crate) fn fail(&mut self, connection: &ConnectionHandle<Self>, error: Error) {
         self.end(connection, error.into());
     }
 
-    /// The value, or the end.
+    /// Returns the value; an error ends the command.
     pub(crate) fn check<T>(&mut self, connection: &ConnectionHandle<Self>, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.fail(connection, error)).ok()
     }
 
-    /// The connection is closed, by whomever.
+    /// Takes the reason why the connection is closed as the end, unless there is one already.
     pub(crate) fn closed(&mut self, error: &Error) {
         self.end.get_or_insert_with(|| error.clone().into());
     }
@@ -51,7 +51,7 @@ impl<W: 'static> App<W> {
     }
 }
 
-/// A channel whose end is the command's.
+/// Opens a channel; if it is closed by an error, the command ends.
 pub(crate) fn channel<W: 'static>(connection: &ConnectionHandle<App<W>>) -> Result<Channel<App<W>>> {
     let channel = connection.channel().send()?;
     channel.add_on_close_callback(|app: &mut App<W>, channel, error: &Error| {

@@ -6,17 +6,17 @@ use std::io::{self, Write};
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum End {
-    /// All was done that was asked for, in these words.
+    /// Everything was done that was asked for.
     Done(String),
-    /// There was nothing to get.
+    /// The queue to get from was empty.
     Empty(String),
-    /// Something was asked for that cannot be.
+    /// The options do not make sense, or stdin cannot be read.
     Usage(String),
-    /// No connection, or no more.
+    /// There is no connection, or stdout cannot be written to.
     Lost(String),
-    /// The broker refused.
+    /// The broker refused a request or a message.
     Refused(String),
-    /// It took too long.
+    /// The broker took too long.
     Timeout(String),
     /// Ctrl-C, and the connection was closed in order.
     Interrupted(String),
@@ -35,8 +35,8 @@ impl End {
         }
     }
 
-    /// The one line that is always there.
-    pub(crate) fn tell(&self) {
+    /// Prints the one line that a command leaves on stderr.
+    pub(crate) fn print(&self) {
         let (Self::Done(line)
         | Self::Empty(line)
         | Self::Usage(line)

@@ -32,6 +32,6 @@ fn main() -> ExitCode {
         Command::Bind(options) => topology::bind(&common, options),
         Command::Bench(options) => bench::run(&common, &options),
     };
-    end.tell();
+    end.print();
     end.code().into()
 }

@@ -6,7 +6,7 @@ use pooka::{BasicProperties, Message, Table, Value, message::ShortStr};
 use serde_json::{Map, Value as Json, json};
 use std::io::{self, Write};
 
-/// A message, wherever it came from.
+/// A message to be shown: one of a consumer, or one that was asked for.
 pub(crate) struct Shown<'a> {
     pub(crate) exchange: ShortStr<'a>,
     pub(crate) routing_key: ShortStr<'a>,
@@ -29,7 +29,7 @@ impl<'a> From<&'a Message> for Shown<'a> {
     }
 }
 
-/// Writes a message, all of it when this returns.
+/// Writes a message and flushes it.
 pub(crate) fn write(out: &mut impl Write, format: Format, message: &Shown<'_>) -> io::Result<()> {
     if format.json {
         writeln!(out, "{}", object(message))?;
@@ -105,7 +105,7 @@ fn json_value(value: &Value) -> Json {
     }
 }
 
-/// Exactly: as text, because JSON's numbers are not decimal for everybody.
+/// Returns the decimal as text, because many readers of JSON make its numbers binary and so round them.
 fn decimal(scale: u8, value: i32) -> String {
     let digits = format!("{:0width$}", value.unsigned_abs(), width = usize::from(scale) + 1);
     let (whole, fraction) = digits.split_at(digits.len() - usize::from(scale));

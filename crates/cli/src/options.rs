@@ -19,8 +19,9 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 get found the queue empty; 2 usa
     connection or could not write to stdout; 4 the broker refused; 5 timeout; 130 interrupted";
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Connection")]
 pub(crate) struct Common {
-    /// The broker
+    /// The broker's URL
     #[arg(
         short,
         long,
@@ -30,13 +31,13 @@ pub(crate) struct Common {
         default_value = "amqp://guest:guest@localhost:5672/%2F"
     )]
     pub(crate) url: String,
-    /// Which event loop serves the connection
+    /// The event loop that serves the connection
     #[arg(long, global = true, value_enum, default_value = "select")]
     pub(crate) adapter: AdapterKind,
-    /// Which call the select adapter waits with: auto, select, poll, epoll or kqueue
+    /// The system call that the select adapter waits with: auto, select, poll, epoll or kqueue
     #[arg(long, global = true, default_value = "auto")]
     pub(crate) poller: PollerKind,
-    /// Trust the CA certificates in this file (PEM) instead of the system's; this and the following for amqps:// only
+    /// Trust the CA certificates in this file (PEM) instead of the system's; this, --cert, --key and --tls are for amqps:// only
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) cacert: Option<PathBuf>,
     /// The client certificate to present (PEM)
@@ -45,10 +46,10 @@ pub(crate) struct Common {
     /// The client certificate's key (PEM, not encrypted)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
-    /// Who does TLS
+    /// The library for TLS
     #[arg(long, global = true, value_enum)]
     pub(crate) tls: Option<TlsKind>,
-    /// Seconds for the connect, and for each reply and confirm; not for the waiting for messages
+    /// Seconds to wait for the connection and for each reply and confirm, but not for messages
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<Duration>,
 }
@@ -62,11 +63,11 @@ pub(crate) enum TlsKind {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Connect, and say which broker that is
+    /// Connect, and print the broker's name and version
     Ping,
     /// Publish messages, and wait for the broker's confirms
     Publish(Publish),
-    /// Write messages of a queue to stdout, and acknowledge them
+    /// Write the messages of a queue to stdout, and acknowledge those that were read
     Consume(Consume),
     /// Write one message of a queue to stdout, and acknowledge it
     Get(Get),
@@ -78,7 +79,7 @@ pub(crate) enum Command {
     Purge(Purge),
     /// Bind a queue to an exchange
     Bind(Bind),
-    /// Measure; the result is a line of JSON
+    /// Measure a workload; the result is a line of JSON
     Bench(Bench),
 }
 
@@ -93,10 +94,10 @@ pub(crate) struct Publish {
     /// The body; without it and without --lines it is all of stdin
     #[arg(short, long, conflicts_with = "lines")]
     pub(crate) body: Option<String>,
-    /// Each line of stdin is a message
+    /// Publish each line of stdin as a message
     #[arg(long)]
     pub(crate) lines: bool,
-    /// How many times the message is published
+    /// Publish the message so many times
     #[arg(long, default_value_t = 1, conflicts_with = "lines")]
     pub(crate) count: u64,
     /// Drop a message that no queue is bound for; otherwise it is an error
@@ -108,7 +109,7 @@ pub(crate) struct Publish {
     /// Do not wait for confirms
     #[arg(long)]
     pub(crate) no_confirm: bool,
-    /// Durable queues write the messages to disk
+    /// Ask durable queues to write the messages to disk
     #[arg(long)]
     pub(crate) persistent: bool,
     /// A header; true, false and integers have their own types, all else is text
@@ -124,10 +125,10 @@ pub(crate) struct Consume {
     /// Stop after so many messages
     #[arg(short, long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-    /// How many unacknowledged messages may be on their way; 0 is no limit
+    /// How many messages may be unacknowledged at a time; 0 is no limit
     #[arg(long, default_value_t = 100)]
     pub(crate) prefetch: u16,
-    /// Messages are settled when the broker sends them: faster, and they can be lost
+    /// Count messages as acknowledged when the broker sends them: faster, but they can be lost
     #[arg(long)]
     pub(crate) no_ack: bool,
     /// Stop when no message has come for so many seconds
@@ -168,13 +169,13 @@ pub(crate) struct Declare {
     /// The exchange's type: direct, fanout, topic, headers, or a plugin's
     #[arg(short = 't', long = "type", default_value = "direct", conflicts_with = "queue")]
     pub(crate) exchange_type: String,
-    /// It does not survive a restart of the broker
+    /// Do not keep it over a restart of the broker
     #[arg(long)]
     pub(crate) transient: bool,
-    /// It is this connection's alone, and so ends with this command
+    /// Make it this connection's alone: it is deleted when this command ends
     #[arg(long, conflicts_with = "exchange")]
     pub(crate) exclusive: bool,
-    /// It goes with its last consumer, or its last binding
+    /// Delete it with its last consumer, or its last binding
     #[arg(long)]
     pub(crate) auto_delete: bool,
     /// Only look whether it exists
@@ -194,7 +195,7 @@ pub(crate) struct Delete {
     /// The exchange
     #[arg(short, long)]
     pub(crate) exchange: Option<String>,
-    /// Only if nobody consumes from it, or nothing is bound to it
+    /// Only if it has no consumer, or nothing is bound to it
     #[arg(long)]
     pub(crate) if_unused: bool,
     /// Only if it has no messages
@@ -227,7 +228,7 @@ pub(crate) struct Bind {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Bench {
-    /// What is measured
+    /// The workload to measure
     #[arg(long, value_enum)]
     pub(crate) workload: Workload,
     /// How many messages, or connections for idle
@@ -236,10 +237,10 @@ pub(crate) struct Bench {
     /// Octets in a body
     #[arg(long, default_value_t = 16)]
     pub(crate) size: usize,
-    /// Publishes that may wait for their confirms
+    /// How many publishes may wait for their confirms
     #[arg(long, default_value_t = 1000)]
     pub(crate) window: u64,
-    /// Unacknowledged messages that may be on their way
+    /// How many messages may be unacknowledged at a time
     #[arg(long, default_value_t = 1000)]
     pub(crate) prefetch: u16,
     /// The queue that is consumed; otherwise flood-MESSAGES-SIZE, which the benchmarks' null broker makes up

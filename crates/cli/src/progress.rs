@@ -1,4 +1,4 @@
-//! A progress bar on stderr, if somebody looks at it.
+//! A progress bar on stderr, if that is a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{

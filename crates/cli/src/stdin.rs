@@ -1,4 +1,4 @@
-//! What is published: the same body again and again, or what stdin gives, which is read on a thread of its own.
+//! What is published: one body, repeated, or what comes from stdin, which is read on a thread of its own.
 
 use crate::options::Publish;
 use std::{
@@ -26,19 +26,19 @@ pub(crate) enum Input {
 
 type Batch = Vec<Vec<u8>>;
 
-/// What there is to publish now.
+/// What [`Input::next`] has.
 pub(crate) enum Next {
     Body(Vec<u8>),
-    /// Nothing yet: the reader rings when there is.
+    /// There is none yet; `ring` is called when there is.
     Later,
     Over,
     Failed(io::Error),
 }
 
-/// Lines that the reader hands over together, if they come that fast.
+/// How many lines the reader hands over together, if they come that fast.
 const LINES: usize = 1000;
 
-/// Batches that may wait: what is not published yet stays in the pipe.
+/// How many batches may wait; the rest stays in the pipe until these are published.
 const BATCHES: usize = 2;
 
 impl Input {
@@ -102,7 +102,7 @@ fn read_all(give: impl Fn(io::Result<Batch>) -> bool) {
     give(read.map(|_| vec![body]));
 }
 
-/// Gives lines as they come: a batch ends where no more has been read yet.
+/// Hands over lines as they come: a batch ends where no more has been read yet.
 fn read_lines(give: impl Fn(io::Result<Batch>) -> bool) {
     let mut stdin = io::BufReader::with_capacity(128 * 1024, io::stdin());
     loop {

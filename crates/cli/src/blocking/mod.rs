@@ -43,7 +43,7 @@ pub(crate) fn run(common: &Common, command: Command) -> End {
             Command::Get(options) => get(&channel, &options, &endpoint)?,
             Command::Publish(options) => publish::run(connection, &channel, options)?,
             Command::Consume(options) => consume::run(connection, &channel, &options, &endpoint)?,
-            Command::Ping | Command::Bench(_) => End::Usage("has been seen to".into()),
+            Command::Ping | Command::Bench(_) => End::Usage("ping and bench open no channel here".into()),
         })
     })
 }

@@ -19,18 +19,18 @@ struct Work {
     progress: Progress,
     published: u64,
     settled: u64,
-    /// Everything there is has been published.
+    /// The input is at its end, and everything has been published.
     over: bool,
-    /// More is to be published in a turn to come.
+    /// A later turn of the loop will go on publishing.
     scheduled: bool,
     /// The broker does not read fast enough.
     pressed: bool,
 }
 
-/// Publishes that wait for their confirms at most.
+/// How many publishes may wait for their confirms.
 const WINDOW: u64 = 1000;
 
-/// Publishes in a turn, so that the loop can write meanwhile.
+/// How many publishes a turn makes, so that the loop can write between turns.
 const BATCH: usize = 1000;
 
 pub(crate) fn run(common: &Common, mut options: Publish) -> End {
@@ -78,7 +78,7 @@ pub(crate) fn run(common: &Common, mut options: Publish) -> End {
     })
 }
 
-/// Publishes what there is, as far as that is possible now.
+/// Publishes what the input has, as far as that is possible now.
 fn pump(app: &mut App<Work>, channel: &Channel<App<Work>>) -> Result<()> {
     for _ in 0..BATCH {
         let ending = app.is_ending();
@@ -211,7 +211,7 @@ fn finish_when_settled(app: &mut App<Work>, channel: &Channel<App<Work>>) {
     });
 }
 
-/// Within each timeout at least one confirm has to come, while any is missing.
+/// Ends the command when confirms are missing and none has come within the timeout.
 fn watch_confirms(connection: ConnectionHandle<App<Work>>, app: &App<Work>) {
     let (before, timeout) = (app.work.settled, app.work.timeout);
     let waited = app.work.published > before;

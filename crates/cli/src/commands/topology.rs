@@ -12,8 +12,8 @@ use pooka::{
     spec::{exchange, queue},
 };
 
-/// What is answered with one line.
-fn told<W: 'static>(app: &mut App<W>, channel: &Channel<App<W>>, line: Result<String>) {
+/// Ends the command with the line that describes the answer.
+fn end_with<W: 'static>(app: &mut App<W>, channel: &Channel<App<W>>, line: Result<String>) {
     let connection = channel.connection();
     let endpoint = connection.parameters().endpoint();
     if let Some(line) = app.check(&connection, line) {
@@ -21,7 +21,8 @@ fn told<W: 'static>(app: &mut App<W>, channel: &Channel<App<W>>, line: Result<St
     }
 }
 
-/// What a command asks for, on whatever kind of channel, and the line that tells of the answer.
+// Each command's request, for both kinds of channel, and the line that describes the answer.
+
 impl Declare {
     pub(crate) fn exchange<H>(&self, request: Request<exchange::Declare, H>) -> Request<exchange::Declare, H> {
         let request = request.exchange_type(self.exchange_type.clone()).durable(!self.transient);
@@ -83,13 +84,13 @@ pub(crate) fn declare(common: &Common, options: Declare) -> End {
             let request = options.exchange(channel.exchange_declare(exchange.clone()));
             request.then(move |app: &mut App<Declare>, channel, declared| {
                 let line = declared.map(|_| app.work.exchange_line(&exchange));
-                told(app, channel, line);
+                end_with(app, channel, line);
             });
         } else if let Some(queue) = &options.queue {
             let request = options.queue(queue, channel.queue_declare(queue.as_str()));
             request.then(|app: &mut App<Declare>, channel, declared| {
                 let line = declared.map(|ok| app.work.queue_line(&ok));
-                told(app, channel, line);
+                end_with(app, channel, line);
             });
         }
         Ok(())
@@ -103,12 +104,12 @@ pub(crate) fn delete(common: &Common, options: Delete) -> End {
         if let Some(exchange) = exchange.clone() {
             let request = channel.exchange_delete(exchange.as_str()).if_unused(*if_unused);
             request.then(move |app: &mut App<_>, channel, deleted| {
-                told(app, channel, deleted.map(|_| Delete::exchange_line(&exchange)));
+                end_with(app, channel, deleted.map(|_| Delete::exchange_line(&exchange)));
             });
         } else if let Some(queue) = queue.clone() {
             let request = channel.queue_delete(queue.as_str()).if_unused(*if_unused).if_empty(*if_empty);
             request.then(move |app: &mut App<_>, channel, deleted| {
-                told(app, channel, deleted.map(|ok| Delete::queue_line(&queue, &ok)));
+                end_with(app, channel, deleted.map(|ok| Delete::queue_line(&queue, &ok)));
             });
         }
         Ok(())
@@ -120,7 +121,7 @@ pub(crate) fn purge(common: &Common, options: Purge) -> End {
         let request = channel(connection)?.queue_purge(app.work.queue.as_str());
         request.then(|app: &mut App<Purge>, channel, purged| {
             let line = purged.map(|ok| app.work.line(&ok));
-            told(app, channel, line);
+            end_with(app, channel, line);
         });
         Ok(())
     })
@@ -132,7 +133,7 @@ pub(crate) fn bind(common: &Common, options: Bind) -> End {
         let request = app.work.request(channel(connection)?.queue_bind(queue.as_str(), exchange.as_str()));
         request.then(|app: &mut App<Bind>, channel, bound| {
             let line = bound.map(|_| app.work.line());
-            told(app, channel, line);
+            end_with(app, channel, line);
         });
         Ok(())
     })

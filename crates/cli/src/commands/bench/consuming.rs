@@ -1,13 +1,13 @@
 //! Deliveries as fast as possible, acknowledged one by one or not at all.
 
-use super::{Handle, Run, finish};
+use super::{BenchConnection, Run, finish};
 use crate::{
     app::{App, channel},
     options::Workload,
 };
 use pooka::{Channel, Delivery, Result};
 
-pub(super) fn consume(app: &mut App<Run>, connection: &Handle) -> Result<()> {
+pub(super) fn consume(app: &mut App<Run>, connection: &BenchConnection) -> Result<()> {
     let channel = channel(connection)?;
     let acks = app.work.options.workload == Workload::ConsumeAck;
     if acks {

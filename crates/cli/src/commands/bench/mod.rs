@@ -58,26 +58,26 @@ pub(crate) fn run(common: &Common, options: &Bench) -> End {
     adapter::run(common, run, on_open)
 }
 
-type Handle = ConnectionHandle<App<Run>>;
-type Line = Channel<App<Run>>;
+type BenchConnection = ConnectionHandle<App<Run>>;
+type BenchChannel = Channel<App<Run>>;
 
-/// The exchange that drops what it gets.
+/// An exchange without a queue, which drops every message.
 pub(crate) const DROP: &str = "bench.drop";
 pub(crate) const KEY: &str = "bench";
 /// The queue whose declaration is answered when everything before it has been taken.
 pub(crate) const SYNC: &str = "bench.sync";
-/// To a queue and back.
+/// The queue that the ping-pong publishes to and consumes from.
 pub(crate) const PINGPONG: &str = "bench.pp";
 
 impl Run {
-    /// The clock runs from here.
+    /// Starts the measurement.
     fn begin(&mut self) {
         self.from = Usage::now();
     }
 }
 
-/// The last message is through.
-fn finish(app: &mut App<Run>, connection: &Handle, more: &[(&str, f64)]) {
+/// Prints the result and ends the command, after the last message.
+fn finish(app: &mut App<Run>, connection: &BenchConnection, more: &[(&str, f64)]) {
     let to = Usage::now();
     let run = &mut app.work;
     let mut extra = run.latencies.quantiles();
@@ -86,6 +86,6 @@ fn finish(app: &mut App<Run>, connection: &Handle, more: &[(&str, f64)]) {
     app.end(connection, end);
 }
 
-fn declare_drop(channel: &Line) -> Result<()> {
+fn declare_drop(channel: &BenchChannel) -> Result<()> {
     channel.exchange_declare(DROP).exchange_type("fanout").durable(false).send()
 }

@@ -1,19 +1,19 @@
 //! Publishes as fast as possible, unconfirmed or with a window of confirms.
 
-use super::{DROP, Handle, KEY, Line, Run, SYNC, declare_drop, finish};
+use super::{BenchChannel, BenchConnection, DROP, KEY, Run, SYNC, declare_drop, finish};
 use crate::app::{App, channel};
 use pooka::{Error, PublishOutcome, Result};
 
-/// Publishes in a turn, so that the loop can write meanwhile.
+/// How many publishes a turn makes, so that the loop can write between turns.
 const BATCH: u64 = 1000;
 
-pub(super) fn unconfirmed(_: &mut App<Run>, connection: &Handle) -> Result<()> {
+pub(super) fn unconfirmed(_: &mut App<Run>, connection: &BenchConnection) -> Result<()> {
     let channel = channel(connection)?;
     declare_drop(&channel)?;
-    let line = channel.clone();
+    let publishing = channel.clone();
     connection.add_backpressure_callback(move |app: &mut App<Run>, _, held| {
         app.work.pressed = held > 0;
-        if app.work.pressed { Ok(()) } else { publish(app, &line) }
+        if app.work.pressed { Ok(()) } else { publish(app, &publishing) }
     });
     channel.queue_declare(SYNC).durable(false).exclusive(false).then(|app: &mut App<Run>, channel, ready| {
         ready?;
@@ -23,7 +23,7 @@ pub(super) fn unconfirmed(_: &mut App<Run>, connection: &Handle) -> Result<()> {
     Ok(())
 }
 
-fn publish(app: &mut App<Run>, channel: &Line) -> Result<()> {
+fn publish(app: &mut App<Run>, channel: &BenchChannel) -> Result<()> {
     let run = &mut app.work;
     let until = run.options.messages.min(run.begun + BATCH);
     while run.begun < until {
@@ -52,7 +52,7 @@ fn publish(app: &mut App<Run>, channel: &Line) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn confirmed(_: &mut App<Run>, connection: &Handle) -> Result<()> {
+pub(super) fn confirmed(_: &mut App<Run>, connection: &BenchConnection) -> Result<()> {
     let channel = channel(connection)?;
     declare_drop(&channel)?;
     channel.confirm_select().then(|app: &mut App<Run>, channel, selected| {
@@ -65,7 +65,7 @@ pub(super) fn confirmed(_: &mut App<Run>, connection: &Handle) -> Result<()> {
     Ok(())
 }
 
-fn publish_confirmed(app: &mut App<Run>, channel: &Line, window: u64) {
+fn publish_confirmed(app: &mut App<Run>, channel: &BenchChannel, window: u64) {
     let run = &mut app.work;
     while run.begun < run.options.messages.min(run.done + window) {
         run.begun += 1;

@@ -1,10 +1,10 @@
-//! One message at a time: the next begins when the last is through.
+//! One message at a time: the next begins when the last is done.
 
-use super::{DROP, Handle, KEY, Line, PINGPONG, Run, declare_drop, finish};
+use super::{BenchChannel, BenchConnection, DROP, KEY, PINGPONG, Run, declare_drop, finish};
 use crate::app::{App, channel};
 use pooka::{Channel, Delivery, Error, PublishOutcome, Result};
 
-pub(super) fn confirms(_: &mut App<Run>, connection: &Handle) -> Result<()> {
+pub(super) fn confirms(_: &mut App<Run>, connection: &BenchConnection) -> Result<()> {
     let channel = channel(connection)?;
     declare_drop(&channel)?;
     channel.confirm_select().then(|app: &mut App<Run>, channel, selected| {
@@ -16,7 +16,7 @@ pub(super) fn confirms(_: &mut App<Run>, connection: &Handle) -> Result<()> {
     Ok(())
 }
 
-fn confirm(app: &mut App<Run>, channel: &Line) {
+fn confirm(app: &mut App<Run>, channel: &BenchChannel) {
     app.work.latencies.begin();
     channel.basic_publish(DROP, KEY, &app.work.body).then(|app: &mut App<Run>, channel, outcome| {
         if outcome? != PublishOutcome::Acked {
@@ -29,8 +29,8 @@ fn confirm(app: &mut App<Run>, channel: &Line) {
     });
 }
 
-/// Whether there is another one to do.
-fn through(app: &mut App<Run>, channel: &Line) -> bool {
+/// Counts a message that is done, and returns whether another one is to follow.
+fn through(app: &mut App<Run>, channel: &BenchChannel) -> bool {
     let run = &mut app.work;
     run.latencies.end();
     run.done += 1;
@@ -41,14 +41,14 @@ fn through(app: &mut App<Run>, channel: &Line) -> bool {
     more
 }
 
-pub(super) fn gets(app: &mut App<Run>, connection: &Handle) -> Result<()> {
+pub(super) fn gets(app: &mut App<Run>, connection: &BenchConnection) -> Result<()> {
     let channel = channel(connection)?;
     app.work.begin();
     get(app, &channel);
     Ok(())
 }
 
-fn get(app: &mut App<Run>, channel: &Line) {
+fn get(app: &mut App<Run>, channel: &BenchChannel) {
     app.work.latencies.begin();
     channel.basic_get(app.work.queue.clone()).no_ack(true).then(|app: &mut App<Run>, channel, got| {
         if got?.is_none() {
@@ -61,7 +61,7 @@ fn get(app: &mut App<Run>, channel: &Line) {
     });
 }
 
-pub(super) fn pings(_: &mut App<Run>, connection: &Handle) -> Result<()> {
+pub(super) fn pings(_: &mut App<Run>, connection: &BenchConnection) -> Result<()> {
     let channel = channel(connection)?;
     channel.queue_declare(PINGPONG).durable(false).exclusive(false).send()?;
     let pong = |app: &mut App<Run>, channel: &Channel<App<Run>>, _: Delivery<'_>| -> Result<()> {
@@ -75,7 +75,7 @@ pub(super) fn pings(_: &mut App<Run>, connection: &Handle) -> Result<()> {
     Ok(())
 }
 
-fn ping(app: &mut App<Run>, channel: &Line) -> Result<()> {
+fn ping(app: &mut App<Run>, channel: &BenchChannel) -> Result<()> {
     app.work.latencies.begin();
     channel.basic_publish("", PINGPONG, &app.work.body).send()
 }
