@@ -14,7 +14,7 @@ use std::{
 };
 use support::Ended;
 
-/// T35: the reader is gone, and no message comes that would show it.
+/// Trial T35: the reader is gone, and no message comes that would show it.
 #[test]
 fn a_consumer_ends_with_its_reader_though_nothing_more_comes() {
     for adapter in ADAPTERS {
@@ -30,7 +30,7 @@ fn a_consumer_ends_with_its_reader_though_nothing_more_comes() {
     }
 }
 
-/// T35: the pipe had room for messages that nothing read.
+/// Trial T35: the pipe had room for messages that nothing read.
 #[test]
 fn what_the_reader_left_in_the_pipe_goes_back_to_the_queue() {
     let lines: String = (0..50).map(|n| format!("line {n:02}\n")).collect();
@@ -89,7 +89,7 @@ fn a_closed_stdout_ends_a_consumer_and_its_messages_stay() {
     }
 }
 
-/// T35: the same for one message.
+/// Trial T35: the same for one message.
 #[test]
 fn a_message_that_cannot_be_written_is_not_got() {
     for adapter in ADAPTERS {
@@ -102,7 +102,7 @@ fn a_message_that_cannot_be_written_is_not_got() {
     }
 }
 
-/// T35: a line that cannot be written is no panic.
+/// Trial T35: a line that cannot be written is no panic.
 #[test]
 fn a_command_survives_the_readers_of_its_lines() {
     for adapter in ADAPTERS {
@@ -116,7 +116,7 @@ fn a_command_survives_the_readers_of_its_lines() {
     }
 }
 
-/// T35: that no queue gets a message is an error, however it is published.
+/// Trial T35: that no queue gets a message is an error, however it is published.
 #[test]
 fn a_message_for_no_queue_is_refused_unless_that_is_allowed() {
     let missing = ["publish", "-r", "pooka.no.such.queue"];
@@ -131,7 +131,7 @@ fn a_message_for_no_queue_is_refused_unless_that_is_allowed() {
     }
 }
 
-/// T35: a refusal is told while stdin is still open.
+/// Trial T35: a refusal is told while stdin is still open.
 #[test]
 fn a_publisher_that_is_refused_does_not_wait_for_stdin() {
     for adapter in ADAPTERS {
