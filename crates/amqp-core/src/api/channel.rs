@@ -10,7 +10,7 @@ use crate::{
     },
     error::{Error, Result},
     session::{
-        Shared, ack,
+        Op, Shared, ack,
         callbacks::{CallbackId, Key, Terms},
         channel::{ChannelState, Identity},
         confirm::Confirms,
@@ -68,7 +68,7 @@ impl<S: 'static> Channel<S> {
         Self(Arc::new(Inner { shared, identity, owner: true }))
     }
 
-    pub(super) fn downgrade(&self) -> WeakChannel<S> {
+    fn downgrade(&self) -> WeakChannel<S> {
         WeakChannel(Arc::downgrade(&self.0))
     }
 
@@ -83,7 +83,8 @@ impl<S: 'static> Channel<S> {
     pub(super) fn open(&self, then: Continuation<S>) -> Result<(), (Error, Continuation<S>)> {
         let open = channel::Open::default().into();
         let expect = Expect(channel::OpenOk::ID, None);
-        let result = self.0.shared.submit(&self.0.identity, &open, Some(expect), then, None);
+        let op = Op::Open { identity: self.0.identity.clone(), handle: self.downgrade() };
+        let result = self.0.shared.submit(&self.0.identity, &open, Some(expect), then, Some(op));
         result.map_err(|refused| (refused.error, refused.then))
     }
 
@@ -134,9 +135,7 @@ impl<S: 'static> Channel<S> {
 
     /// Its state, unless it is closed.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&ChannelState<S>) -> R) -> Option<R> {
-        let state = self.0.shared.lock();
-        let channel = state.channels.get(&self.0.identity.number)?;
-        (channel.identity.serial == self.0.identity.serial).then(|| look(channel))
+        self.0.shared.lock().channel_of(&self.0.identity).map(look)
     }
 
     /// Starts a consumer [§1.8.3.3].
@@ -304,9 +303,7 @@ impl<S: 'static> Shared<S> {
     /// Closes a channel that nobody has a handle of, if nothing is going on in it.
     pub(crate) fn close_if_idle(&self, identity: &Arc<Identity>) {
         let state = self.lock();
-        let channel = state.channels.get(&identity.number);
-        let channel = channel.filter(|channel| channel.identity.serial == identity.serial);
-        let idle = channel.is_some_and(|channel| {
+        let idle = state.channel_of(identity).is_some_and(|channel| {
             let unconfirmed = channel.confirms.as_ref().map_or(0, Confirms::unconfirmed);
             channel.fifo.is_empty() && channel.consumers.is_empty() && unconfirmed == 0
         });
@@ -338,6 +335,6 @@ impl<S: 'static> Clone for Channel<S> {
 
 impl<S: 'static> fmt::Debug for Channel<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Channel({} at {})", self.channel_number(), self.0.shared.lock().endpoint)
+        write!(f, "Channel({} at {})", self.channel_number(), self.0.shared.lock().endpoint())
     }
 }

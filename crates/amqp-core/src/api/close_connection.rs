@@ -4,7 +4,7 @@ use crate::{
     api::{awaited::Awaited, connection::ConnectionHandle},
     error::{Error, Result},
     session::{
-        Op, Phase,
+        Op,
         reply::{Continuation, Outcome},
         slot::Slot,
     },
@@ -15,10 +15,7 @@ use crate::{
         strings::ShortString,
     },
 };
-use std::{
-    future::IntoFuture,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{future::IntoFuture, sync::Arc};
 
 /// connection.close, to be sent.
 #[must_use = "nothing is sent before then(), .await or send()"]
@@ -77,30 +74,10 @@ impl<S: 'static> CloseConnection<S> {
             return Err((invalid.into(), then));
         }
         let shared = &self.connection.0;
-        let mut guard = shared.lock();
-        let state = &mut *guard;
-        match &state.phase {
-            Phase::Open => {
-                state.desert(&Error::ConnectionClosedByClient { code, text: Arc::clone(&text) });
-                state.outbox.append(last);
-            }
-            Phase::Opening => {}
-            Phase::Closing { .. } if then.is_somebody() => {
-                state.closers.push(then);
-                return Ok(());
-            }
-            phase => {
-                let error = phase.refusal();
-                drop(guard);
-                return Err((error, then));
-            }
+        let mut state = shared.lock();
+        if state.close((code, text), last, then)? {
+            state.queue(Op::Shutdown);
         }
-        state.phase = Phase::Closing { code, text };
-        state.closers.push(then);
-        state.ops.push(Op::Shutdown);
-        state.hurry();
-        shared.news.store(true, Ordering::Release);
-        shared.unlock(guard);
         Ok(())
     }
 }

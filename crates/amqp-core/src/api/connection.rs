@@ -45,22 +45,22 @@ impl<S: 'static> ConnectionHandle<S> {
 
     /// Whether channels can be opened.
     pub fn is_open(&self) -> bool {
-        self.0.lock().phase == Phase::Open
+        *self.0.lock().phase() == Phase::Open
     }
 
     /// Whether this program has asked for the end and waits for the answer.
     pub fn is_closing(&self) -> bool {
-        matches!(self.0.lock().phase, Phase::Closing { .. })
+        matches!(self.0.lock().phase(), Phase::Closing { .. })
     }
 
     /// Whether it is over, or was never opened.
     pub fn is_closed(&self) -> bool {
-        matches!(self.0.lock().phase, Phase::Closed(_))
+        matches!(self.0.lock().phase(), Phase::Closed(_))
     }
 
     /// Why it is closed; `None` before.
     pub fn close_reason(&self) -> Option<Error> {
-        match &self.0.lock().phase {
+        match self.0.lock().phase() {
             Phase::Closed(error) => Some(error.clone()),
             _ => None,
         }
@@ -74,7 +74,7 @@ impl<S: 'static> ConnectionHandle<S> {
 
     /// `host:port` of the broker: of several endpoints the one that is connected to, or that is tried.
     pub fn endpoint(&self) -> Arc<str> {
-        self.0.lock().endpoint.clone()
+        self.0.lock().endpoint().clone()
     }
 
     /// What the broker says it is; `None` before the connection is open.
@@ -90,17 +90,17 @@ impl<S: 'static> ConnectionHandle<S> {
 
     /// Channels that may be open at once, as negotiated.
     pub fn channel_max(&self) -> u16 {
-        self.0.lock().limits.channel_max
+        self.0.lock().limits().channel_max
     }
 
     /// Octets in a frame, as negotiated.
     pub fn frame_max(&self) -> usize {
-        self.0.lock().limits.frame_max
+        self.0.lock().limits().frame_max
     }
 
     /// Seconds between heartbeats, as negotiated; 0 is off.
     pub fn heartbeat(&self) -> u16 {
-        self.0.lock().limits.heartbeat
+        self.0.lock().limits().heartbeat
     }
 
     /// Octets that wait to be written.

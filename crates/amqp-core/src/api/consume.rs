@@ -2,34 +2,20 @@
 
 use crate::{
     api::{awaited::Awaited, channel::Channel},
-    error::{Error, Result},
+    error::Result,
     session::{
-        Op, Refused, Shared, State,
-        channel::{Consumer as Registered, Identity},
-        reply::{Answer, Continuation, Expect, Outcome},
+        Op, Refused, Shared,
+        op::OnMessage,
+        reply::{Answer, Continuation, Outcome},
         slot::Slot,
     },
     wire::{
-        fault::Invalid,
         message::{Delivery, DeliveryTag},
-        spec::{Arguments, Method, basic},
+        spec::{Method, basic},
         strings::ShortString,
     },
 };
-use std::{future::IntoFuture, sync::atomic::Ordering};
-
-/// A consumer's callbacks.
-pub(crate) struct OnMessage<S: 'static> {
-    pub(crate) message: OnDelivery<S>,
-    pub(crate) oversized: Option<OnOversized<S>>,
-    /// A stream's, which ends when the broker ends its consumer.
-    pub(crate) ended: Option<OnEnded>,
-}
-
-pub(crate) type OnEnded = Box<dyn FnOnce(&ShortString) + Send>;
-
-type OnDelivery<S> = Box<dyn FnMut(&mut S, &Channel<S>, Delivery<'_>) -> Result<()> + Send>;
-pub(crate) type OnOversized<S> = Box<dyn FnMut(&mut S, &Channel<S>, Oversized) -> Result<()> + Send>;
+use std::future::IntoFuture;
 
 /// A message that was larger than `max_message_size`; its body was not kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,68 +190,14 @@ impl<S: 'static> Shared<S> {
         then: Continuation<S>,
         callbacks: OnMessage<S>,
     ) -> Result<(), Box<Refused<S>>> {
-        let identity = channel.identity();
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        if let Err((error, then)) = state.consume(identity, method, prefetch, then) {
-            drop(guard);
+        let mut state = self.lock();
+        if let Err((error, then)) = state.consume(channel.identity(), method, |limit| prefetch.other_than(limit), then)
+        {
+            drop(state);
             return Err(Box::new(Refused { error, then, op: None }));
         }
         let (tag, no_ack, queue) = (method.consumer_tag.clone(), method.no_ack, method.queue.clone());
-        state.ops.push(Op::Consume { channel: channel.clone(), queue, tag, no_ack, callbacks });
-        self.news.store(true, Ordering::Release);
-        self.unlock(guard);
+        state.queue(Op::Consume { channel: channel.clone(), queue, tag, no_ack, callbacks });
         Ok(())
-    }
-}
-
-impl<S: 'static> State<S> {
-    fn consume(
-        &mut self,
-        identity: &Identity,
-        method: &mut basic::Consume,
-        prefetch: Prefetch,
-        then: Continuation<S>,
-    ) -> Result<(), (Error, Continuation<S>)> {
-        let before = match self.claim_tag(identity, method) {
-            Ok(before) => before,
-            Err(error) => return Err((error, then)),
-        };
-        // basic.qos is for the consumers that are made after it, so the channel's own limit is set again.
-        let own = prefetch.other_than(before);
-        if let Some(own) = own {
-            self.qos(identity, own);
-        }
-        let expect = (!method.nowait).then_some(Expect(basic::ConsumeOk::ID, None));
-        let result = self.request(identity, &method.clone().into(), expect, then);
-        if own.is_some() {
-            self.qos(identity, before);
-        }
-        if result.is_err() {
-            if let Some(state) = self.channels.get_mut(&identity.number) {
-                state.forget(method.consumer_tag.as_bytes());
-            }
-        }
-        result
-    }
-
-    fn qos(&mut self, identity: &Identity, prefetch_count: u16) {
-        let qos = basic::Qos { prefetch_count, ..Default::default() };
-        let sent = self.request(identity, &qos.into(), Some(Expect(basic::QosOk::ID, None)), Continuation::Nobody);
-        debug_assert!(sent.is_ok(), "the channel is usable, and a number always fits");
-    }
-
-    /// Registers the consumer's tag, made up if there is none; gives the limit that the channel's consumers have.
-    fn claim_tag(&mut self, identity: &Identity, method: &mut basic::Consume) -> Result<u16> {
-        let channel = self.usable(identity)?;
-        if method.consumer_tag.is_empty() {
-            method.consumer_tag = channel.new_tag();
-        } else if channel.has_tag(&method.consumer_tag) {
-            let tag = method.consumer_tag.to_string().into();
-            return Err(Error::Invalid(Invalid::DuplicateConsumerTag(tag)));
-        }
-        let tag = method.consumer_tag.clone();
-        channel.consumers.push(Registered { tag, cancelled: false });
-        Ok(channel.prefetch)
     }
 }

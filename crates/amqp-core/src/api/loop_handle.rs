@@ -7,7 +7,8 @@ use crate::{
     session::{
         Shared,
         bell::Bell,
-        reply::{Answer, OnOpen, Outcome},
+        op::OnOpen,
+        reply::{Answer, Outcome},
         slot::Slot,
         timer::TimeoutId,
     },

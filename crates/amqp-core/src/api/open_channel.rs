@@ -2,17 +2,15 @@
 
 use crate::{
     api::{awaited::Awaited, channel::Channel, connection::ConnectionHandle},
-    error::{Error, Result},
+    error::Result,
     session::{
-        Op, Phase,
-        channel::{ChannelState, Identity},
+        channel::Identity,
         next_serial,
         reply::{Continuation, Outcome},
         slot::Slot,
     },
-    wire::fault::Invalid,
 };
-use std::{future::IntoFuture, sync::atomic::Ordering};
+use std::future::IntoFuture;
 
 /// channel.open, to be sent: [`then`](Self::then) lends the channel to a callback, `.await` gives it when the broker has
 /// answered, [`send`](Self::send) at once.
@@ -61,39 +59,19 @@ impl<S: 'static> OpenChannel<S> {
         Ok(channel)
     }
 
+    /// The channel, which nothing is known of on the wire yet. One that cannot be opened is closed from the beginning.
     fn register(self) -> (Channel<S>, Result<()>) {
-        let shared = &self.connection.0;
+        let shared = self.connection.0;
         let serial = next_serial();
-        let mut state = shared.lock();
-        let limit = state.limits.channel_max;
-        let free = |number: &u16| !state.channels.contains_key(number);
-        let result = match (&state.phase, self.number) {
-            (Phase::Open, Some(number)) if number == 0 || number > limit || !free(&number) => {
-                Err(Invalid::ChannelNumber(number).into())
-            }
-            (Phase::Open, Some(number)) => Ok(number),
-            (Phase::Open, None) => {
-                (1..=limit).find(free).ok_or_else(|| Error::NoFreeChannels { endpoint: state.endpoint.clone(), limit })
-            }
-            (phase, _) => Err(phase.refusal()),
-        };
-        let identity = Identity::new(*result.as_ref().unwrap_or(&0), serial);
-        let channel = Channel::new(shared.clone(), identity.clone());
-        let result = match result {
-            Ok(number) => {
-                state.channels.insert(number, ChannelState::new(identity.clone()));
-                state.hurry();
-                state.ops.push(Op::Open { identity, handle: channel.downgrade() });
-                shared.news.store(true, Ordering::Release);
-                Ok(())
-            }
+        let registered = shared.lock().register(self.number, serial);
+        match registered {
+            Ok(identity) => (Channel::new(shared, identity), Ok(())),
             Err(error) => {
+                let identity = Identity::new(0, serial);
                 identity.close(error.clone());
-                Err(error)
+                (Channel::new(shared, identity), Err(error))
             }
-        };
-        drop(state);
-        (channel, result)
+        }
     }
 }
 

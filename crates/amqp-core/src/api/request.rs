@@ -6,7 +6,7 @@ use crate::{
     session::{
         Op, Shared,
         channel::Identity,
-        confirm::OnConfirm,
+        op::OnConfirm,
         reply::{Answer, Continuation, Expect, Outcome},
         slot::Slot,
     },

@@ -4,12 +4,13 @@ use crate::{
     api::{
         awaited::Awaited,
         channel::Channel,
-        consume::{Consume, ConsumeWith, OnMessage, Prefetch},
+        consume::{Consume, ConsumeWith, Prefetch},
         hold::Hold,
         request::Request,
     },
     error::{Error, Result},
-    session::{Shared, reply::Continuation, slot::Slot},
+    session::{Shared, op::OnMessage, reply::Continuation, slot::Slot},
+    sync::{Mutex, MutexGuard},
     wire::{
         fault::Invalid,
         message::{Delivery, Message},
@@ -24,7 +25,7 @@ use std::{
     future::{IntoFuture, poll_fn},
     mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -149,7 +150,7 @@ impl<S: 'static> Drop for Feeder<S> {
 
 impl<S: 'static> Queue<S> {
     fn lock(&self) -> MutexGuard<'_, State<S>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Puts a message in; it comes back if the stream is gone.

@@ -125,8 +125,8 @@ impl<S: 'static> Late<S> {
         let Self { shared, identity, id, limit } = self;
         let number = identity.number;
         let mut guard = shared.lock();
-        let endpoint = guard.endpoint.clone();
-        let confirms = guard.channels.get_mut(&number).and_then(|channel| channel.confirms.as_mut());
+        let endpoint = guard.endpoint().clone();
+        let confirms = guard.channel(number).and_then(|channel| channel.confirms.as_mut());
         let then = confirms.and_then(|confirms| Some((confirms.unconfirmed(), confirms.give_up(id)?)));
         drop(guard);
         let Some((missing, then)) = then else { return Ok(()) };
@@ -164,14 +164,14 @@ impl<S: 'static> Shared<S> {
     /// False: nobody waits any more.
     fn wait_until(&self, channel: u16, id: u64, timeout: TimeoutId) -> bool {
         let mut state = self.lock();
-        let confirms = state.channels.get_mut(&channel).and_then(|channel| channel.confirms.as_mut());
+        let confirms = state.channel(channel).and_then(|channel| channel.confirms.as_mut());
         confirms.is_some_and(|confirms| confirms.wait_until(id, timeout))
     }
 
     /// Those who need not wait any longer: what the loop has to call.
     pub(crate) fn confirms_waited(&self, channel: u16) -> Vec<Job<S>> {
         let mut state = self.lock();
-        let confirms = state.channels.get_mut(&channel).and_then(|channel| channel.confirms.as_mut());
+        let confirms = state.channel(channel).and_then(|channel| channel.confirms.as_mut());
         let (waits, all_acked) = confirms.map(Confirms::waited).unwrap_or_default();
         drop(state);
         let answered = waits.into_iter().filter_map(|wait| {

@@ -7,7 +7,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 /// The future of [`ConnectionHandle::writable`].
@@ -38,7 +38,7 @@ impl<S: 'static> ConnectionHandle<S> {
 impl<S: 'static> Writable<S> {
     fn leave(&mut self) {
         let Some(place) = self.place.take() else { return };
-        let waker = self.connection.0.lock().waiting_for_room.try_remove(place);
+        let waker = self.connection.0.lock().room().leave(place);
         drop(waker);
     }
 }
@@ -52,7 +52,7 @@ impl<S: 'static> Future for Writable<S> {
         loop {
             let shared = self.connection.0.clone();
             let mut state = shared.lock();
-            let over = match &state.phase {
+            let over = match state.phase() {
                 Phase::Closed(error) => Some(Err(error.clone())),
                 _ if state.held() <= shared.parameters.outbound_high_water() => Some(Ok(())),
                 _ => None,
@@ -63,7 +63,7 @@ impl<S: 'static> Future for Writable<S> {
             }
             // Cloned where no lock is held, and only if there is something to wait for.
             if let Some(waker) = waker.take() {
-                self.place = Some(state.waiting_for_room.insert(waker));
+                self.place = Some(state.room().enter(waker));
                 return Poll::Pending;
             }
             drop(state);
@@ -84,9 +84,4 @@ impl<S: 'static> fmt::Debug for Writable<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writable").field("connection", &self.connection).finish_non_exhaustive()
     }
-}
-
-/// Wakes all who waited; no lock may be held.
-pub(crate) fn wake_all(waiting: slab::Slab<Waker>) {
-    waiting.into_iter().for_each(|(_, waker)| waker.wake());
 }

@@ -1,11 +1,11 @@
 //! Who the client says it is: SASL mechanisms and their responses [§4.7.1].
 
-use std::{
-    error, fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{error, fmt, sync::Arc};
 
-use crate::wire::secret::Secret;
+use crate::{
+    sync::{Mutex, MutexGuard},
+    wire::secret::Secret,
+};
 
 /// How a client proves who it is. Connections share one, so a response is made each time that one is asked for.
 ///
@@ -140,7 +140,7 @@ impl PlainCredentials {
     }
 
     fn password(&self) -> MutexGuard<'_, Option<Secret>> {
-        self.password.lock().unwrap_or_else(PoisonError::into_inner)
+        self.password.lock()
     }
 
     fn known(&self) -> Result<Secret, Failure> {

@@ -13,7 +13,6 @@ use crate::{
     wire::{
         confirmation::Confirmation,
         fault::Violation,
-        frame::put_method,
         spec::{Arguments, Method, basic, channel},
         strings::ShortString,
     },
@@ -36,7 +35,7 @@ impl<S: 'static> Driver<S> {
 
     fn on_reply(&mut self, number: u16, method: Method, now: Instant) {
         let mut state = self.shared.lock();
-        let Some(channel) = state.channels.get_mut(&number) else {
+        let Some(channel) = state.channel(number) else {
             drop(state);
             return self.violated(Violation::channel("a reply on a channel that is not open"), now);
         };
@@ -50,7 +49,7 @@ impl<S: 'static> Driver<S> {
                 events::channel_opened(&self.endpoint(), number);
             }
             Method::Channel(channel::Method::CloseOk(_)) => {
-                let closed = state.channels.remove(&number);
+                let closed = state.remove(number);
                 drop(state);
                 // Whoever waits has his answer before close callbacks are called, a callback has it after them.
                 let job = pending.then.resolve(Ok(Answer::Method(method)));
@@ -96,19 +95,18 @@ impl<S: 'static> Driver<S> {
         let error = Error::ChannelClosedByBroker { channel: number, reason };
         self.say(number, &channel::CloseOk {}.into());
         let mut state = self.shared.lock();
-        let closing = state.channels.get_mut(&number).and_then(|channel| {
+        let closing = state.channel(number).and_then(|channel| {
             let awaits_close_ok = channel.phase == Phase::Closing;
             if awaits_close_ok { channel.fifo.pop_back() } else { None }
         });
-        let Some(mut channel) = state.channels.remove(&number) else { return };
-        state.paused -= channel.paused_octets();
+        let Some(mut channel) = state.remove(number) else { return };
         if let Some(close) = closing {
             let mut rest = ChannelState::new(channel.identity.clone());
             rest.phase = Phase::Closing;
             rest.fifo.push_back(close);
             rest.told = channel.is_awaited();
             channel.identity.end(error.clone());
-            state.channels.insert(number, rest);
+            state.put_back(rest);
             drop(state);
             self.lines.closing(&channel.identity);
             self.answer_all(number, &mut channel, &error);
@@ -123,7 +121,7 @@ impl<S: 'static> Driver<S> {
     /// Closes a channel for a reason of the client's own.
     pub(super) fn close_channel(&mut self, number: u16, error: Error) {
         let mut state = self.shared.lock();
-        let Some(channel) = state.channels.get(&number).filter(|channel| channel.phase == Phase::Open) else { return };
+        let Some(channel) = state.channel(number).filter(|channel| channel.phase == Phase::Open) else { return };
         let identity = channel.identity.clone();
         let text = match &error {
             Error::Panicked { .. } => "a callback panicked",
@@ -134,25 +132,18 @@ impl<S: 'static> Driver<S> {
         let expect = Some(Expect(channel::CloseOk::ID, None));
         let sent = state.request(&identity, &close.into(), expect, Continuation::Nobody);
         debug_assert!(sent.is_ok());
-        self.shared.unlock(state);
+        drop(state);
         self.lines.closing(&identity);
     }
 
-    /// The answer and the pause are one: no content may come between them.
     fn flow(&mut self, number: u16, active: bool) {
-        let mut state = self.shared.lock();
-        let frame_max = state.limits.frame_max;
-        state.flow(number, active, |outbox| {
-            let put = put_method(outbox.octets(), number, &channel::FlowOk { active }.into(), frame_max);
-            debug_assert!(put.is_ok());
-        });
-        self.shared.unlock(state);
+        self.shared.lock().flow(number, active);
         self.tell_channel(number, Key::Flow, Event::Flow(active));
     }
 
     fn cancelled_by_broker(&mut self, number: u16, cancel: basic::Cancel) {
         let mut state = self.shared.lock();
-        let known = state.channels.get_mut(&number).is_some_and(|channel| {
+        let known = state.channel(number).is_some_and(|channel| {
             let ours = channel.consumers.iter().any(|c| c.tag == cancel.consumer_tag && !c.cancelled);
             if ours {
                 channel.forget(cancel.consumer_tag.as_bytes());
@@ -183,8 +174,8 @@ impl<S: 'static> Driver<S> {
         }
         self.hook(number, confirmation.id(), || confirmation.method());
         let mut guard = self.shared.lock();
-        let written = guard.taken - self.conversation.writing.len() as u64;
-        let confirmed = match guard.channels.get_mut(&number) {
+        let written = guard.taken() - self.conversation.writing.len() as u64;
+        let confirmed = match guard.channel(number) {
             Some(ChannelState { confirms: Some(confirms), .. }) => {
                 let settled = confirms.confirmed(confirmation, written);
                 settled.map(|settled| (settled, confirms.has_waits(), confirms.unconfirmed() == 0))

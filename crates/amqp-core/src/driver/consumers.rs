@@ -3,7 +3,7 @@
 use crate::{
     api::{
         channel::{Channel, WeakChannel},
-        consume::{OnMessage, Oversized},
+        consume::Oversized,
         event::{Event, Source},
     },
     error::Error,
@@ -11,13 +11,13 @@ use crate::{
         Shared,
         callbacks::Key,
         channel::Identity,
-        confirm::{OnConfirm, PUBLISH_HEADER},
+        confirm::PUBLISH_HEADER,
+        op::{OnConfirm, OnMessage},
         reply::{Answer, Job, Raised, lend},
     },
     wire::{
         content::{Carrier, Incoming},
         fault::Violation,
-        frame::put_method,
         message::{Delivery, DeliveryTag},
         spec::{Arguments, basic},
         strings::{ShortStr, ShortString},
@@ -281,11 +281,7 @@ impl<S: 'static> Consumer<S> {
 
 /// Back into its queue: nobody wants it here any more.
 fn reject<S: 'static>(shared: &Shared<S>, number: u16, delivery_tag: u64) {
-    let mut state = shared.lock();
-    let method = basic::Reject { delivery_tag, requeue: true }.into();
-    let put = put_method(state.outbox.octets(), number, &method, 4096);
-    debug_assert!(put.is_ok());
-    shared.unlock(state);
+    shared.lock().say(number, &basic::Reject { delivery_tag, requeue: true }.into());
 }
 
 /// basic.get has found a message.
@@ -295,9 +291,7 @@ fn got<S: 'static>(
     identity: &Identity,
     incoming: &Incoming<'_>,
 ) -> Option<Trouble> {
-    let mut state = shared.lock();
-    let pending = state.channels.get_mut(&identity.number)?.answered(basic::GetOk::ID, None);
-    drop(state);
+    let pending = shared.lock().channel(identity.number)?.answered(basic::GetOk::ID, None);
     let Some(pending) = pending else {
         return Some(Trouble::Violation(Violation::command("get-ok, but nobody asked")));
     };
@@ -328,7 +322,7 @@ fn returned<S: 'static>(
     let headers = returned.properties.headers.as_ref();
     if let Some(mark) = headers.and_then(|headers| headers.get(PUBLISH_HEADER)?.as_i64()) {
         let mut state = shared.lock();
-        if let Some(Some(confirms)) = state.channels.get_mut(&number).map(|channel| &mut channel.confirms) {
+        if let Some(Some(confirms)) = state.channel(number).map(|channel| &mut channel.confirms) {
             confirms.returned(mark as u64, returned.clone());
         }
     }

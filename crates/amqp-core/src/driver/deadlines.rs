@@ -4,7 +4,7 @@ use crate::{
     driver::{Conversation, Driver, LastWords, Life},
     error::{Error, Stage},
     protocol::heartbeat::{Beat, Heartbeat},
-    session::{Pending, reply::Continuation},
+    session::reply::Continuation,
     trace::events,
     wire::frame::HEARTBEAT,
 };
@@ -110,7 +110,7 @@ impl<S: 'static> Driver<S> {
             return;
         }
         if self.conversation.tidy_at.is_some_and(|deadline| deadline <= now) && self.conversation.tidy() {
-            self.shared.lock().outbox.shrink();
+            self.shared.lock().shrink();
         }
         let paused = self.is_paused();
         let Some(heartbeat) = &mut self.conversation.heartbeat else { return };
@@ -128,9 +128,7 @@ impl<S: 'static> Driver<S> {
             }
             Some(Beat::Send) if self.conversation.writing.is_empty() => {
                 events::beat(&self.endpoint());
-                let mut state = self.shared.lock();
-                state.outbox.octets().extend_from_slice(&HEARTBEAT);
-                drop(state);
+                self.shared.lock().say_octets(&HEARTBEAT);
             }
             Some(Beat::Send) | None => {}
         }
@@ -141,19 +139,10 @@ impl<S: 'static> Driver<S> {
         let Some(mark) = self.conversation.replies.marks.pop_front() else { return };
         let after = self.shared.parameters.rpc_timeout().unwrap_or_default();
         let mut late = vec![];
-        let mut collect = |number: u16, pending: &mut Pending<S>| {
-            if pending.number <= mark.through {
-                let then = mem::replace(&mut pending.then, Continuation::Nobody);
-                late.push((number, pending.expect.0, then));
-            }
-        };
-        let mut state = self.shared.lock();
-        state.fifo.iter_mut().for_each(|pending| collect(0, pending));
-        for (number, channel) in &mut state.channels {
-            let held = channel.held.iter_mut().filter_map(|(_, pending)| pending.as_mut());
-            channel.fifo.iter_mut().chain(held).for_each(|pending| collect(*number, pending));
+        for (number, pending) in self.shared.lock().pending().filter(|(_, pending)| pending.number <= mark.through) {
+            let then = mem::replace(&mut pending.then, Continuation::Nobody);
+            late.push((number, pending.expect.0, then));
         }
-        drop(state);
         for (number, expected, then) in late {
             let name = expected.name().unwrap_or("a reply");
             let what = format!("{name} from {} on channel {number}", self.endpoint()).into();

@@ -1,15 +1,16 @@
 //! How a connection ends, by whomever: everything outstanding is answered, in order.
 
 use crate::{
-    api::{connection::ConnectionHandle, event::Event, writable::wake_all},
+    api::{connection::ConnectionHandle, event::Event},
     driver::{Conversation, Driver, LastWords, Life, Step, conversation::Broken},
     error::{CloseReason, Error, attempt::IoError, tls::TlsProblem},
     protocol::handshake::Handshake,
     session::{
-        Op, Phase,
+        Op,
         callbacks::Key,
         channel::{ChannelState, Phase as ChannelPhase},
         reply::{Answer, Continuation},
+        state::Rest,
     },
     trace::events,
     wire::{content::Carrier, fault::Violation, frame::HEADER_TOO_LARGE, spec::connection},
@@ -74,7 +75,7 @@ impl<S: 'static> Driver<S> {
             Carrier::Deliver { consumer_tag, .. } => self.lines.queue(channel, consumer_tag),
             Carrier::GetOk { .. } | Carrier::Return { .. } => None,
         });
-        let limit = self.shared.lock().limits.frame_max;
+        let limit = self.shared.lock().limits().frame_max;
         let error = Error::HeaderTooLarge {
             endpoint: self.endpoint(),
             queue: queue.map(|queue| queue.to_string().into()),
@@ -157,16 +158,9 @@ impl<S: 'static> Driver<S> {
             Life::Open { .. } | Life::Closing { .. } => (None, words),
         };
         self.life = Life::Over(words);
-        let mut state = self.shared.lock();
-        state.phase = Phase::Closed(error.clone());
-        state.paused = 0;
-        let channels = mem::take(&mut state.channels);
-        let closers = mem::take(&mut state.closers);
-        let fifo = mem::take(&mut state.fifo);
-        let ops = mem::take(&mut state.ops);
-        let waiting = mem::take(&mut state.waiting_for_room);
-        drop(state);
-        wake_all(waiting);
+        let ended = self.shared.lock().end(error.clone());
+        let Some(Rest { channels, closers, fifo, ops, room }) = ended else { return };
+        room.wake();
         events::closed(&self.endpoint(), &error);
         let opened = on_open.is_none();
         if let Some(on_open) = on_open {
@@ -214,7 +208,7 @@ impl<S: 'static> Driver<S> {
     }
 
     pub(super) fn reason(&self) -> Error {
-        self.shared.lock().phase.refusal()
+        self.shared.lock().phase().refusal()
     }
 
     /// Whether it is over for the program, and something may still be to be said.
@@ -229,7 +223,7 @@ impl<S: 'static> Driver<S> {
 
     /// Whether the end has come, and nothing is left to say or to call; with octets unwritten that were taken from here.
     pub(crate) fn is_over(&self, unwritten: bool) -> bool {
-        let said = || !unwritten && !self.is_writing() && self.shared.lock().outbox.is_empty();
+        let said = || !unwritten && !self.is_writing() && !self.shared.lock().has_unsent();
         self.jobs.is_empty() && self.life.words().is_some_and(|words| words == LastWords::Said || said())
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Stage},
     protocol::handshake::Handshake,
-    session::reply::OnOpen,
+    session::op::OnOpen,
 };
 use std::{sync::Arc, time::Instant};
 

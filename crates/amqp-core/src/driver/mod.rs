@@ -5,7 +5,6 @@ use crate::{
     api::{
         connection::ConnectionHandle,
         event::{Event, Source},
-        writable::wake_all,
     },
     driver::consumers::{Lines, Trouble},
     error::Error,
@@ -13,12 +12,14 @@ use crate::{
     session::{
         Op, Shared,
         callbacks::Key,
-        reply::{Answer, Job, OnOpen, Raised, lend},
+        op::OnOpen,
+        reply::{Answer, Job, Raised, lend},
+        state::{Marks, Weight},
     },
     trace::{events, frames},
     wire::{
         fault::Violation,
-        frame::{HEADER_TOO_LARGE, put_method},
+        frame::HEADER_TOO_LARGE,
         inbox::Inbox,
         outbox::Outbox,
         spec::{Method, MethodId, connection},
@@ -26,7 +27,6 @@ use crate::{
 };
 use conversation::Conversation;
 use life::{LastWords, Life, Step};
-use slab::Slab;
 use std::{
     collections::VecDeque,
     mem,
@@ -83,7 +83,7 @@ impl<S: 'static> Driver<S> {
 
     /// `host:port` of the endpoint that is tried, or connected to.
     pub(crate) fn endpoint(&self) -> Arc<str> {
-        self.shared.lock().endpoint.clone()
+        self.shared.lock().endpoint().clone()
     }
 
     /// Where the stream is read into.
@@ -101,7 +101,7 @@ impl<S: 'static> Driver<S> {
             self.conversation.discard();
         } else {
             let shared = &self.shared;
-            self.conversation.tap(|| shared.lock().endpoint.clone());
+            self.conversation.tap(|| shared.lock().endpoint().clone());
         }
     }
 
@@ -163,7 +163,7 @@ impl<S: 'static> Driver<S> {
 
     fn apply_ops(&mut self, now: Instant) {
         self.shared.news.store(false, Ordering::Relaxed);
-        let ops = mem::take(&mut self.shared.lock().ops);
+        let ops = self.shared.lock().take_ops();
         for op in ops {
             match op {
                 Op::Open { identity, handle } => {
@@ -209,10 +209,7 @@ impl<S: 'static> Driver<S> {
             }
             (Life::Open { .. }, connection::Method::UpdateSecretOk(ok)) => {
                 let method = Method::from(ok);
-                let mut state = self.shared.lock();
-                let expected = state.fifo.front().is_some_and(|pending| pending.expect.accepts(method.id()));
-                let pending = if expected { state.fifo.pop_front() } else { None };
-                drop(state);
+                let pending = self.shared.lock().answered(method.id());
                 match pending {
                     Some(pending) => {
                         events::secret_updated(&self.endpoint());
@@ -227,11 +224,7 @@ impl<S: 'static> Driver<S> {
 
     /// Puts a method into the outbox.
     fn say(&self, channel: u16, method: &Method) {
-        let mut state = self.shared.lock();
-        let frame_max = state.limits.frame_max;
-        let put = put_method(state.outbox.octets(), channel, method, frame_max);
-        debug_assert!(put.is_ok());
-        self.shared.unlock(state);
+        self.shared.lock().say(channel, method);
     }
 
     /// Whether there is somebody to tell.
@@ -275,17 +268,15 @@ impl<S: 'static> Driver<S> {
         let mut state = self.shared.lock();
         state.looked_at();
         if broken.is_some() || self.life.words() == Some(LastWords::Said) {
-            let unwritten = mem::take(&mut state.outbox);
+            let unwritten = state.take_unsent();
             drop(state);
             drop(unwritten);
             return writing;
         }
-        mem::swap(&mut state.outbox, writing);
-        state.in_flight = writing.len();
-        state.taken += writing.len() as u64;
+        state.hand_over(writing);
         drop(state);
         let shared = &self.shared;
-        frames::sending(|| shared.lock().endpoint.clone(), writing);
+        frames::sending(|| shared.lock().endpoint().clone(), writing);
         writing
     }
 
@@ -302,23 +293,18 @@ impl<S: 'static> Driver<S> {
         let parameters = &self.shared.parameters;
         let Conversation { writing, octets_sent, pressed, replies, .. } = &mut self.conversation;
         let multiplier = self.shared.backpressure_multiplier.load(Ordering::Relaxed);
-        let mut state = self.shared.lock();
-        state.in_flight = writing.len() + unwritten;
-        let held = state.held();
-        // What waits counts too, or the average of a connection that cannot write would sink with every publish.
-        let average = (*octets_sent + held as u64) / state.frames.max(1);
-        let pika = usize::try_from(average.saturating_mul(multiplier.into())).unwrap_or(usize::MAX);
-        let pika = if parameters.backpressure_detection() { pika } else { usize::MAX };
-        let limit = parameters.outbound_high_water().min(pika);
-        let requests = state.requests;
-        let heavy = held > limit;
-        state.weigh_at = if *pressed || heavy { usize::MAX } else { limit };
-        let room = held <= parameters.low_water() && !state.waiting_for_room.is_empty();
-        let waiting = if room { mem::take(&mut state.waiting_for_room) } else { Slab::new() };
-        drop(state);
-        wake_all(waiting);
+        let marks = Marks {
+            high: parameters.outbound_high_water(),
+            low: parameters.low_water(),
+            frames: parameters.backpressure_detection().then_some(multiplier),
+            sent: *octets_sent,
+            pressed: *pressed,
+        };
+        let weight = self.shared.lock().weigh(writing.len() + unwritten, &marks);
+        let Weight { held, is_heavy, requests, room } = weight;
+        room.wake();
         replies.mark(requests, now, parameters.rpc_timeout());
-        if !*pressed && heavy {
+        if !*pressed && is_heavy {
             *pressed = true;
             events::backpressure(&self.endpoint(), held);
             self.tell(Key::Backpressure, Event::Backpressure(held));

@@ -11,7 +11,7 @@ use crate::{
         heartbeat::Heartbeat,
         limits::Limits,
     },
-    session::{Phase, callbacks::Key},
+    session::callbacks::Key,
     trace::events,
     wire::{
         fault::Invalid,
@@ -27,7 +27,7 @@ impl<S: 'static> Driver<S> {
     /// Tries an endpoint, which has its time from now on.
     pub(crate) fn begin(&mut self, endpoint: Arc<str>, now: Instant) {
         self.renew(Step::Dial, now.checked_add(self.shared.parameters.stack_timeout()));
-        self.shared.lock().endpoint = endpoint;
+        self.shared.lock().set_endpoint(endpoint);
     }
 
     /// Tries nothing until the next [`begin`](Self::begin).
@@ -40,11 +40,7 @@ impl<S: 'static> Driver<S> {
         let Life::Opening { step, until, .. } = &mut self.life else { return };
         (*step, *until) = (next, deadline);
         self.conversation = Conversation::new(self.shared.parameters.max_message_size());
-        let mut state = self.shared.lock();
-        let unwritten = mem::take(&mut state.outbox);
-        state.in_flight = 0;
-        state.limits = Limits::PROVISIONAL;
-        drop(state);
+        let unwritten = self.shared.lock().begin_anew();
         drop(unwritten);
     }
 
@@ -65,7 +61,7 @@ impl<S: 'static> Driver<S> {
     /// The socket is connected: the protocol header goes out, when TLS lets it.
     pub(crate) fn connected(&mut self) {
         self.advance(Step::Secure);
-        self.shared.lock().outbox.octets().extend_from_slice(&PROTOCOL_HEADER);
+        self.shared.lock().say_octets(&PROTOCOL_HEADER);
     }
 
     /// The handshake of TLS is over, or there is none.
@@ -127,7 +123,7 @@ impl<S: 'static> Driver<S> {
     fn log_in(&mut self, login: Login, reply: &Method) {
         match secret_frame(reply, login.frame_max) {
             Ok(frame) => {
-                self.shared.lock().outbox.refer(frame);
+                self.shared.lock().say_frame(frame);
                 self.advance(Step::Shake(Handshake::Tune(login)));
             }
             Err(invalid) => self.lost(self.unsayable(invalid, login.credentials()), LastWords::Said),
@@ -138,18 +134,16 @@ impl<S: 'static> Driver<S> {
         events::tuned(&self.endpoint(), limits);
         self.conversation.protocol.tuned(limits.frame_max);
         self.conversation.heartbeat = Heartbeat::new(limits.heartbeat, now);
-        self.shared.lock().limits = limits;
+        self.shared.lock().set_limits(limits);
     }
 
     fn opened(&mut self, accepted: Accepted) {
         let _ = self.shared.server_properties.set(accepted.server_properties);
         accepted.credentials.connected();
-        let mut state = self.shared.lock();
-        if state.phase != Phase::Opening {
+        let opened = self.shared.lock().opened();
+        if !opened {
             return; // the program has closed it meanwhile, and is told so by `shutdown`
         }
-        state.phase = Phase::Open;
-        drop(state);
         events::opened(&self.endpoint());
         let handle = ConnectionHandle(self.shared.clone());
         if let Life::Opening { on_open, .. } = mem::replace(&mut self.life, Life::Open { blocked: None }) {

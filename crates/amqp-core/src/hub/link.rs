@@ -14,11 +14,7 @@ use crate::{
         pump::{Filled, fill, flush},
         stream::Stream,
     },
-    session::{
-        Shared,
-        bell::Bell,
-        reply::{OnOpen, Raised},
-    },
+    session::{Shared, bell::Bell, op::OnOpen, reply::Raised},
     trace::events,
 };
 use slab::Slab;

@@ -17,7 +17,8 @@ use crate::{
     session::{
         Shared,
         bell::Bell,
-        reply::{Job, OnOpen, Raised, lend},
+        op::OnOpen,
+        reply::{Job, Raised, lend},
     },
     trace::events,
 };

@@ -5,12 +5,13 @@ use crate::{
     config::parameters::ConnectionParameters,
     error::Result,
     hub::{Hub, Network, Token, Turn},
+    sync::{Mutex, MutexGuard},
 };
 use std::{
     future::{Future, poll_fn},
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Wake, Waker},
     time::Instant,
 };
@@ -77,7 +78,7 @@ impl Task {
     }
 
     fn lock(&self) -> MutexGuard<'_, Woken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn entered(&self, context: &Context<'_>) {

@@ -3,20 +3,14 @@
 use crate::{
     session::{
         Shared,
-        reply::{Job, OnOpen},
+        op::OnOpen,
+        reply::Job,
         timer::{TimeoutId, Timers},
     },
     sync::{Mutex, MutexGuard},
 };
 use slab::Slab;
-use std::{
-    collections::VecDeque,
-    io, mem,
-    net::SocketAddr,
-    sync::{Arc, PoisonError},
-    task::Waker,
-    time::Duration,
-};
+use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, task::Waker, time::Duration};
 
 /// What a loop and everybody who knows it share.
 ///
@@ -54,7 +48,7 @@ impl<S: 'static> Bell<S> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, News<S>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// One change under the lock; then, outside it, the loop is woken if it sleeps.
@@ -168,7 +162,7 @@ impl<S> News<S> {
 #[cfg(all(test, loom))]
 mod loom {
     use super::*;
-    use crate::{ConnectionHandle, config::parameters::ConnectionParameters, session::Phase};
+    use crate::{ConnectionHandle, config::parameters::ConnectionParameters, protocol::limits::Limits};
     use ::loom::{
         sync::{
             Condvar,
@@ -220,7 +214,7 @@ mod loom {
             for number in ready {
                 let mut state = connections[number].0.lock();
                 state.looked_at();
-                sent += mem::take(&mut state.frames);
+                sent += state.take_frames();
                 drop(state);
             }
             if (sent, posted) == (frames, posts) {
@@ -238,8 +232,8 @@ mod loom {
     fn open(bell: &Arc<Bell<usize>>) -> ConnectionHandle<usize> {
         let shared = Shared::new(bell.clone(), ConnectionParameters::default(), true);
         let mut state = shared.lock();
-        state.phase = Phase::Open;
-        state.limits.channel_max = 9;
+        state.set_limits(Limits { channel_max: 9, ..Limits::PROVISIONAL });
+        state.opened();
         drop(state);
         ConnectionHandle(shared)
     }

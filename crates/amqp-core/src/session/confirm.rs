@@ -1,7 +1,6 @@
 //! Publisher confirms: which publishes are outstanding, and what became of them.
 
 use crate::{
-    api::channel::Channel,
     error::{Error, Result},
     session::{
         reply::{Answer, Continuation},
@@ -26,8 +25,6 @@ pub enum PublishOutcome {
     /// It was mandatory and nothing is bound for it: here it is again.
     Returned(Box<Returned>),
 }
-
-pub(crate) type OnConfirm<S> = Box<dyn FnMut(&mut S, &Channel<S>, Confirmation) -> Result<()> + Send>;
 
 /// The header by which a returned message is tied to its publish, because the broker offers nothing else that is exact.
 pub(crate) const PUBLISH_HEADER: &str = "x-pooka-publish";

@@ -1,7 +1,6 @@
 //! Where replies go, and how the program's code is called.
 
 use crate::{
-    api::connection::ConnectionHandle,
     error::{Error, Result},
     session::slot::Slot,
     wire::{
@@ -98,13 +97,10 @@ pub(crate) enum Raised {
 #[inline]
 pub(crate) fn lend(callback: impl FnOnce() -> Result<()>) -> Result<(), Raised> {
     #[cfg(debug_assertions)]
-    crate::session::assert_unlocked();
+    crate::sync::assert_unlocked();
     match catch_unwind(AssertUnwindSafe(callback)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Raised::Error(error)),
         Err(payload) => Err(Raised::Panic(payload)),
     }
 }
-
-/// What is told whether a connection could be opened.
-pub(crate) type OnOpen<S> = Box<dyn FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> Result<()> + Send>;

@@ -1,9 +1,13 @@
 //! Where an answer waits for whoever asked: a future, or a thread.
 
-use crate::{error::Result, session::reply::Answer};
+use crate::{
+    error::Result,
+    session::reply::Answer,
+    sync::{Mutex, MutexGuard},
+};
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -29,7 +33,7 @@ impl Slot {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The answer has come. The first one stands.

@@ -2,6 +2,7 @@
 
 use crate::{
     error::tls::TlsProblem,
+    sync::{Mutex, MutexGuard},
     tls::{
         ciphertext::Ciphertext,
         options::{Identity, Material},
@@ -12,7 +13,7 @@ use native_tls::{Certificate, HandshakeError, MidHandshakeTlsStream, Protocol, T
 use std::{
     io::{self, ErrorKind, IoSlice, Read, Write},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 /// One for all connections of the same parameters.
@@ -157,7 +158,7 @@ impl Pipe {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ciphertext> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

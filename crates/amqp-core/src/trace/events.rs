@@ -13,7 +13,7 @@ macro_rules! in_module {
     ($module:ident, $level:ident, $($event:tt)+) => {{
         // A subscriber is the program's.
         #[cfg(debug_assertions)]
-        crate::session::assert_unlocked();
+        crate::sync::assert_unlocked();
         $level!(target: concat!("amqp_core::", stringify!($module)), $($event)+)
     }};
 }

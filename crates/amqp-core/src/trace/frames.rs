@@ -106,7 +106,7 @@ fn tell_sent(endpoint: &str, outbox: &Outbox) {
 /// Bodies and properties are the program's, and secrets say `[redacted]` of themselves.
 fn told(endpoint: &str, way: &str, head: Head, payload: &[u8]) {
     #[cfg(debug_assertions)]
-    crate::session::assert_unlocked();
+    crate::sync::assert_unlocked();
     let Head { kind, channel, size } = head;
     match kind {
         Kind::Method => match Method::get(payload) {

@@ -4,7 +4,7 @@
 //! because what was accepted is not lost.
 
 use crate::{
-    session::{State, channel::ChannelState},
+    session::{channel::ChannelState, state::State},
     wire::{
         fault::Invalid,
         outbox::Outbox,
@@ -13,9 +13,9 @@ use crate::{
 };
 
 impl<S: 'static> State<S> {
-    /// The broker has asked for a pause, or for its end, and is answered.
-    pub(crate) fn flow(&mut self, number: u16, active: bool, flow_ok: impl FnOnce(&mut Outbox)) {
-        flow_ok(&mut self.outbox);
+    /// The broker has asked for a pause, or for its end, and is answered: no content may come between the two.
+    pub(crate) fn flow(&mut self, number: u16, active: bool) {
+        self.say(number, &channel::FlowOk { active }.into());
         let Some(channel) = self.channels.get_mut(&number) else { return };
         if active {
             self.paused -= channel.release_to(&mut self.outbox, self.taken);
