@@ -178,7 +178,7 @@ fn is_active(flow: &channel::Flow) -> Result<(), Invalid> {
 fn has_a_name_or_a_reply(declare: &queue::Declare) -> Result<(), Invalid> {
     match declare.nowait && declare.queue.is_empty() {
         false => Ok(()),
-        true => Err(Invalid::Other("a queue that the broker names is unknown without its reply")),
+        true => Err(Invalid::UnknownQueueName),
     }
 }
 

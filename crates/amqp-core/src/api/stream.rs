@@ -87,8 +87,7 @@ impl<S: 'static> IntoFuture for Consume<S> {
         }
         let bounded = !self.method.no_ack && self.prefetch != Prefetch::Own(0);
         if !bounded && self.capacity.is_none() {
-            let what = "a stream whose broker knows no limit needs a capacity";
-            slot.resolve(Err(Invalid::Other(what).into()));
+            slot.resolve(Err(Invalid::UnboundedStream.into()));
             return Awaited::new(slot, |_| Err(Error::NotOpen));
         }
         let queue = Arc::new(Queue {

@@ -65,7 +65,7 @@ impl<S: 'static> Driver<S> {
             Method::Basic(basic::Method::CancelOk(ok)) => {
                 channel.forget(ok.consumer_tag.as_bytes());
                 drop(state);
-                self.lines.forget(number, ok.consumer_tag.as_bytes());
+                self.consumers.forget(number, ok.consumer_tag.as_bytes());
             }
             _ => drop(state),
         }
@@ -108,7 +108,7 @@ impl<S: 'static> Driver<S> {
             channel.identity.end(error.clone());
             state.put_back(rest);
             drop(state);
-            self.lines.closing(&channel.identity);
+            self.consumers.closing(&channel.identity);
             self.answer_all(number, &mut channel, &error);
             return;
         }
@@ -133,7 +133,7 @@ impl<S: 'static> Driver<S> {
         let sent = state.request(&identity, &close.into(), expect, Continuation::Nobody);
         debug_assert!(sent.is_ok());
         drop(state);
-        self.lines.closing(&identity);
+        self.consumers.closing(&identity);
     }
 
     fn flow(&mut self, number: u16, active: bool) {
@@ -154,7 +154,7 @@ impl<S: 'static> Driver<S> {
         if !cancel.nowait {
             self.say(number, &basic::CancelOk { consumer_tag: cancel.consumer_tag.clone() }.into());
         }
-        self.lines.ended_by_broker(number, cancel.consumer_tag.as_bytes());
+        self.consumers.ended_by_broker(number, cancel.consumer_tag.as_bytes());
         if known {
             events::consumer_cancelled(&self.endpoint(), number, &cancel.consumer_tag);
             let event = Event::Cancel(cancel.consumer_tag);
@@ -199,7 +199,7 @@ impl<S: 'static> Driver<S> {
         if waits {
             self.jobs.extend(self.shared.confirms_waited(number).into_iter().map(|job| (number, job)));
         }
-        let told = match self.lines.on_confirm(&self.shared, number) {
+        let told = match self.consumers.on_confirm(&self.shared, number) {
             Some((channel, callback)) => lend(|| callback(state, &channel, confirmation)),
             None => Ok(()),
         };
@@ -211,7 +211,7 @@ impl<S: 'static> Driver<S> {
 
     /// Closes a channel that nobody has a handle of, if nothing is going on in it any more.
     fn close_orphan(&self, number: u16) {
-        if let Some(identity) = self.lines.orphan(number) {
+        if let Some(identity) = self.consumers.orphan(number) {
             self.shared.close_if_idle(&identity);
         }
     }
@@ -236,7 +236,7 @@ impl<S: 'static> Driver<S> {
         let told = self.tell_channel(number, Key::Close, Event::Close(error));
         self.shared.callbacks.cleanup(number);
         self.conversation.protocol.close(number);
-        self.lines.close(number) || told || asked
+        self.consumers.close(number) || told || asked
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the loop alone knows of each channel: who consumes there. No lock is needed to deliver a message.
+//! What the loop alone knows of each channel: its consumers and their callbacks. No lock is needed to deliver a message.
 
 use crate::{
     api::{
@@ -25,10 +25,10 @@ use crate::{
 };
 use std::{collections::VecDeque, sync::Arc};
 
-/// The open channels, by number.
-pub(crate) struct Lines<S: 'static>(Vec<Option<Line<S>>>);
+/// The consumers of the open channels, by the number of the channel.
+pub(crate) struct Consumers<S: 'static>(Vec<Option<ChannelConsumers<S>>>);
 
-struct Line<S: 'static> {
+struct ChannelConsumers<S: 'static> {
     identity: Arc<Identity>,
     handle: WeakChannel<S>,
     consumers: Vec<Consumer<S>>,
@@ -52,40 +52,49 @@ struct Consumer<S: 'static> {
     callbacks: OnMessage<S>,
 }
 
-impl<S: 'static> Default for Lines<S> {
+impl<S: 'static> Default for Consumers<S> {
     fn default() -> Self {
         Self(vec![])
     }
 }
 
-impl<S: 'static> Lines<S> {
+impl<S: 'static> Consumers<S> {
     pub(crate) fn open(&mut self, identity: Arc<Identity>, handle: WeakChannel<S>) {
         let index = usize::from(identity.number);
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
         let (consumers, silent) = (vec![], VecDeque::new());
-        let line = Line { identity, handle, consumers, silent, last: 0, closing: false, deaf: false, confirm: None };
+        let entry = ChannelConsumers {
+            identity,
+            handle,
+            consumers,
+            silent,
+            last: 0,
+            closing: false,
+            deaf: false,
+            confirm: None,
+        };
         if let Some(slot) = self.0.get_mut(index) {
-            *slot = Some(line);
+            *slot = Some(entry);
         }
     }
 
     /// The channel is over: says whether a consumer is told by that.
     pub(crate) fn close(&mut self, number: u16) -> bool {
-        let line = self.0.get_mut(usize::from(number)).and_then(Option::take);
-        line.is_some_and(|line| line.consumers.iter().any(|consumer| consumer.callbacks.ended.is_some()))
+        let entry = self.0.get_mut(usize::from(number)).and_then(Option::take);
+        entry.is_some_and(|entry| entry.consumers.iter().any(|consumer| consumer.callbacks.ended.is_some()))
     }
 
     pub(crate) fn handle(&self, shared: &Arc<Shared<S>>, number: u16) -> Option<Channel<S>> {
-        let line = self.0.get(usize::from(number))?.as_ref()?;
-        Some(line.handle.upgrade(shared, &line.identity))
+        let entry = self.0.get(usize::from(number))?.as_ref()?;
+        Some(entry.handle.upgrade(shared, &entry.identity))
     }
 
     /// The channel with this number, if the program has no handle of it any more.
     pub(crate) fn orphan(&self, number: u16) -> Option<Arc<Identity>> {
-        let line = self.0.get(usize::from(number))?.as_ref()?;
-        line.handle.is_gone().then(|| line.identity.clone())
+        let entry = self.0.get(usize::from(number))?.as_ref()?;
+        entry.handle.is_gone().then(|| entry.identity.clone())
     }
 
     pub(crate) fn consume(
@@ -97,42 +106,42 @@ impl<S: 'static> Lines<S> {
         callbacks: OnMessage<S>,
     ) {
         let identity = channel.identity().clone();
-        if let Some(line) = self.line(&identity) {
-            line.silent.retain(|silent| **silent != tag);
-            line.consumers.push(Consumer { queue, tag: Arc::new(tag), channel, no_ack, cancelled: false, callbacks });
+        if let Some(entry) = self.entry(&identity) {
+            entry.silent.retain(|silent| **silent != tag);
+            entry.consumers.push(Consumer { queue, tag: Arc::new(tag), channel, no_ack, cancelled: false, callbacks });
         }
     }
 
     /// The queue that a consumer consumes from.
     pub(crate) fn queue(&self, number: u16, tag: ShortStr<'_>) -> Option<&ShortString> {
-        let line = self.0.get(usize::from(number))?.as_ref()?;
-        let consumer = line.consumers.iter().find(|consumer| consumer.tag.as_bytes() == tag.as_bytes())?;
+        let entry = self.0.get(usize::from(number))?.as_ref()?;
+        let consumer = entry.consumers.iter().find(|consumer| consumer.tag.as_bytes() == tag.as_bytes())?;
         Some(&consumer.queue)
     }
 
     /// The program cancels: from now on what arrives goes back to its queue. Without an answer to wait for, the consumer is
     /// gone at once.
     pub(crate) fn cancel(&mut self, identity: &Identity, tag: &ShortString, nowait: bool) {
-        let Some(line) = self.line(identity) else { return };
+        let Some(entry) = self.entry(identity) else { return };
         if nowait {
-            return line.forget(tag.as_bytes());
+            return entry.forget(tag.as_bytes());
         }
-        for consumer in &mut line.consumers {
+        for consumer in &mut entry.consumers {
             consumer.cancelled |= *consumer.tag == *tag;
         }
     }
 
     /// Nothing more will arrive for this consumer.
     pub(crate) fn forget(&mut self, number: u16, tag: &[u8]) {
-        if let Some(Some(line)) = self.0.get_mut(usize::from(number)) {
-            line.forget(tag);
+        if let Some(Some(entry)) = self.0.get_mut(usize::from(number)) {
+            entry.forget(tag);
         }
     }
 
     /// The broker has ended this consumer.
     pub(crate) fn ended_by_broker(&mut self, number: u16, tag: &[u8]) {
-        let line = self.0.get_mut(usize::from(number)).and_then(Option::as_mut);
-        let consumers = line.into_iter().flat_map(|line| &mut line.consumers);
+        let entry = self.0.get_mut(usize::from(number)).and_then(Option::as_mut);
+        let consumers = entry.into_iter().flat_map(|entry| &mut entry.consumers);
         for consumer in consumers.filter(|consumer| consumer.tag.as_bytes() == tag && !consumer.cancelled) {
             if let Some(ended) = consumer.callbacks.ended.take() {
                 ended(&consumer.tag);
@@ -142,8 +151,8 @@ impl<S: 'static> Lines<S> {
     }
 
     pub(crate) fn confirm(&mut self, identity: &Identity, callback: OnConfirm<S>) {
-        if let Some(line) = self.line(identity) {
-            line.confirm = Some(callback);
+        if let Some(entry) = self.entry(identity) {
+            entry.confirm = Some(callback);
         }
     }
 
@@ -153,27 +162,27 @@ impl<S: 'static> Lines<S> {
         shared: &Arc<Shared<S>>,
         number: u16,
     ) -> Option<(Channel<S>, &mut OnConfirm<S>)> {
-        let line = self.0.get_mut(usize::from(number))?.as_mut()?;
-        if line.closing && matches!(line.identity.reason(), Error::Panicked { .. }) {
+        let entry = self.0.get_mut(usize::from(number))?.as_mut()?;
+        if entry.closing && matches!(entry.identity.reason(), Error::Panicked { .. }) {
             return None;
         }
-        let callback = line.confirm.as_mut()?;
-        Some((line.handle.upgrade(shared, &line.identity), callback))
+        let callback = entry.confirm.as_mut()?;
+        Some((entry.handle.upgrade(shared, &entry.identity), callback))
     }
 
     pub(crate) fn closing(&mut self, identity: &Identity) {
-        if let Some(line) = self.line(identity) {
-            line.closing = true;
+        if let Some(entry) = self.entry(identity) {
+            entry.closing = true;
         }
     }
 
     pub(crate) fn all_closing(&mut self) {
-        self.0.iter_mut().flatten().for_each(|line| (line.closing, line.deaf) = (true, true));
+        self.0.iter_mut().flatten().for_each(|entry| (entry.closing, entry.deaf) = (true, true));
     }
 
-    fn line(&mut self, identity: &Identity) -> Option<&mut Line<S>> {
-        let line = self.0.get_mut(usize::from(identity.number))?.as_mut()?;
-        (line.identity.serial == identity.serial).then_some(line)
+    fn entry(&mut self, identity: &Identity) -> Option<&mut ChannelConsumers<S>> {
+        let entry = self.0.get_mut(usize::from(identity.number))?.as_mut()?;
+        (entry.identity.serial == identity.serial).then_some(entry)
     }
 
     /// A message has come: a consumer is called in place, anybody else by a job.
@@ -186,20 +195,20 @@ impl<S: 'static> Lines<S> {
         incoming: &Incoming<'_>,
         state: &mut S,
     ) -> Result<Option<Trouble>, Raised> {
-        let Some(Some(line)) = self.0.get_mut(usize::from(number)) else { return Ok(None) };
+        let Some(Some(entry)) = self.0.get_mut(usize::from(number)) else { return Ok(None) };
         match incoming.carrier {
-            _ if line.deaf => Ok(None),
-            Carrier::GetOk { .. } => Ok(got(shared, jobs, &line.identity, incoming)),
+            _ if entry.deaf => Ok(None),
+            Carrier::GetOk { .. } => Ok(got(shared, jobs, &entry.identity, incoming)),
             Carrier::Return { .. } => {
-                let channel = line.handle.upgrade(shared, &line.identity);
+                let channel = entry.handle.upgrade(shared, &entry.identity);
                 returned(shared, jobs, &channel, incoming);
                 Ok(None)
             }
-            Carrier::Deliver { .. } if line.closing => Ok(None),
+            Carrier::Deliver { .. } if entry.closing => Ok(None),
             Carrier::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } => {
-                let delivery_tag = DeliveryTag { generation: line.identity.serial, tag: delivery_tag };
-                let Some(consumer) = line.consumer(consumer_tag) else {
-                    if !line.silent.iter().any(|tag| tag.as_bytes() == consumer_tag.as_bytes()) {
+                let delivery_tag = DeliveryTag { generation: entry.identity.serial, tag: delivery_tag };
+                let Some(consumer) = entry.consumer(consumer_tag) else {
+                    if !entry.silent.iter().any(|tag| tag.as_bytes() == consumer_tag.as_bytes()) {
                         reject(shared, number, delivery_tag.tag);
                     }
                     return Ok(None);
@@ -235,7 +244,7 @@ impl<S: 'static> Lines<S> {
 /// Tags that a channel remembers of consumers without acknowledgements.
 const SILENT: usize = 64;
 
-impl<S: 'static> Line<S> {
+impl<S: 'static> ChannelConsumers<S> {
     fn forget(&mut self, tag: &[u8]) {
         for consumer in self.consumers.iter().filter(|consumer| consumer.no_ack && consumer.tag.as_bytes() == tag) {
             if self.silent.len() == SILENT {

@@ -4,7 +4,7 @@ use crate::{
     driver::deadlines::ReplyDeadlines,
     error::attempt::IoError,
     protocol::{Protocol, heartbeat::Heartbeat},
-    trace::frames::Wiretap,
+    trace::frames::FrameLog,
     wire::{inbox::Inbox, outbox::Outbox},
 };
 use std::{
@@ -18,7 +18,7 @@ use std::{
 pub(super) struct Conversation {
     pub(super) protocol: Protocol,
     pub(super) inbox: Inbox,
-    wiretap: Wiretap,
+    frame_log: FrameLog,
     /// What has been taken out of the shared outbox and is not yet written.
     pub(super) writing: Outbox,
     pub(super) heartbeat: Option<Heartbeat>,
@@ -50,7 +50,7 @@ impl Conversation {
         Self {
             protocol: Protocol::new(max_message_size),
             inbox: Inbox::default(),
-            wiretap: Wiretap::default(),
+            frame_log: FrameLog::default(),
             writing: Outbox::default(),
             heartbeat: None,
             replies: ReplyDeadlines::default(),
@@ -81,13 +81,13 @@ impl Conversation {
     /// What has been read is told to `tracing`, if somebody listens.
     #[inline]
     pub(super) fn tap(&mut self, endpoint: impl FnOnce() -> Arc<str>) {
-        self.wiretap.received(endpoint, self.inbox.unread(), self.protocol.begun());
+        self.frame_log.received(endpoint, self.inbox.unread(), self.protocol.begun());
     }
 
     /// What has been handled need not be shown again.
     pub(super) fn taken(&mut self) {
         let taken = self.protocol.taken();
-        self.wiretap.taken(taken);
+        self.frame_log.taken(taken);
         self.inbox.take(taken);
     }
 

@@ -38,7 +38,7 @@ impl<S: 'static> Driver<S> {
             }
             Life::Open { .. } => {
                 self.life = Life::Closing { until: now.checked_add(self.shared.parameters.close_timeout()) };
-                self.lines.all_closing();
+                self.consumers.all_closing();
             }
             Life::Closing { .. } | Life::Over(_) => {}
         }
@@ -72,7 +72,7 @@ impl<S: 'static> Driver<S> {
         let Conversation { protocol, inbox, .. } = &self.conversation;
         let message = protocol.belongs_to(inbox.unread());
         let queue = message.and_then(|(channel, carrier)| match carrier {
-            Carrier::Deliver { consumer_tag, .. } => self.lines.queue(channel, consumer_tag),
+            Carrier::Deliver { consumer_tag, .. } => self.consumers.queue(channel, consumer_tag),
             Carrier::GetOk { .. } | Carrier::Return { .. } => None,
         });
         let limit = self.shared.lock().limits().frame_max;
@@ -184,7 +184,7 @@ impl<S: 'static> Driver<S> {
         self.jobs.extend(fifo.into_iter().filter_map(|p| p.then.resolve(Err(error.clone()))).map(|job| (0, job)));
         for op in ops {
             if let Op::Open { identity, handle } = op {
-                self.lines.open(identity, handle);
+                self.consumers.open(identity, handle);
             }
         }
         for (number, channel) in over {

@@ -6,9 +6,9 @@ use crate::{
         connection::ConnectionHandle,
         event::{Event, Source},
     },
-    driver::consumers::{Lines, Trouble},
+    driver::consumers::{Consumers, Trouble},
     error::Error,
-    protocol::Event as Heard,
+    protocol::Heard,
     session::{
         Op, Shared,
         callbacks::Key,
@@ -65,7 +65,7 @@ pub(crate) struct Driver<S: 'static> {
     life: Life<S>,
     conversation: Conversation,
     /// The open channels, and who consumes there.
-    lines: Lines<S>,
+    consumers: Consumers<S>,
     /// Calls that are due, each with its channel: what stands behind one that panics is not lost.
     jobs: VecDeque<(u16, Job<S>)>,
 }
@@ -75,7 +75,7 @@ impl<S: 'static> Driver<S> {
         Self {
             life: Life::Opening { on_open, step: Step::Rest, until: None },
             conversation: Conversation::new(shared.parameters.max_message_size()),
-            lines: Lines::default(),
+            consumers: Consumers::default(),
             jobs: VecDeque::new(),
             shared,
         }
@@ -135,7 +135,7 @@ impl<S: 'static> Driver<S> {
                 Err(violation) => self.violated(violation, now),
                 Ok(None) => return Ok(()),
                 Ok(Some(Heard::Message(number, ref incoming))) => {
-                    match self.lines.message(&self.shared, &mut self.jobs, number, incoming, state) {
+                    match self.consumers.message(&self.shared, &mut self.jobs, number, incoming, state) {
                         Ok(None) => {}
                         Ok(Some(Trouble::Violation(violation))) => self.violated(violation, now),
                         Ok(Some(Trouble::Channel(error))) => self.close_channel(number, error),
@@ -168,14 +168,14 @@ impl<S: 'static> Driver<S> {
             match op {
                 Op::Open { identity, handle } => {
                     self.conversation.protocol.open(identity.number);
-                    self.lines.open(identity, handle);
+                    self.consumers.open(identity, handle);
                 }
                 Op::Consume { channel, queue, tag, no_ack, callbacks } => {
-                    self.lines.consume(channel, queue, tag, no_ack, callbacks);
+                    self.consumers.consume(channel, queue, tag, no_ack, callbacks);
                 }
-                Op::Cancel { identity, tag, nowait } => self.lines.cancel(&identity, &tag, nowait),
-                Op::Confirm { identity, callback } => self.lines.confirm(&identity, callback),
-                Op::Closing(identity) => self.lines.closing(&identity),
+                Op::Cancel { identity, tag, nowait } => self.consumers.cancel(&identity, &tag, nowait),
+                Op::Confirm { identity, callback } => self.consumers.confirm(&identity, callback),
+                Op::Closing(identity) => self.consumers.closing(&identity),
                 Op::Shutdown => self.shutdown(now),
             }
         }
@@ -234,7 +234,7 @@ impl<S: 'static> Driver<S> {
     }
 
     fn tell_channel(&mut self, number: u16, key: Key, event: Event) -> bool {
-        let Some(channel) = self.lines.handle(&self.shared, number) else { return false };
+        let Some(channel) = self.consumers.handle(&self.shared, number) else { return false };
         self.call_all(number, key, Source::Channel(channel), event)
     }
 

@@ -10,7 +10,7 @@ use crate::{
         confirmation::Confirmation,
         content::{Assembly, Carrier, InPlace, Incoming, in_place},
         fault::Violation,
-        frame::{BAD_END, ENVELOPE, HEAD, Head, Kind},
+        frame::{BAD_END, HEAD, Head, Kind},
         spec::{FRAME_END, Method, PROTOCOL_HEADER, connection},
     },
 };
@@ -41,7 +41,7 @@ struct Partial {
 
 /// What the broker said.
 #[derive(Debug)]
-pub(crate) enum Event<'a> {
+pub(crate) enum Heard<'a> {
     Message(u16, Incoming<'a>),
     Confirmation(u16, Confirmation),
     // Boxed, so that a message, of which there are many, is not moved in the room of a method, of which there are few.
@@ -135,7 +135,7 @@ impl Protocol {
 
     /// The next event in `octets`, behind those [taken](Self::taken) already; `None` if more must come first.
     #[inline]
-    pub(crate) fn next<'a>(&'a mut self, octets: &'a [u8]) -> Result<Option<Event<'a>>, Violation> {
+    pub(crate) fn next<'a>(&'a mut self, octets: &'a [u8]) -> Result<Option<Heard<'a>>, Violation> {
         self.take_back();
         loop {
             let octets = octets.get(self.taken..).unwrap_or_default();
@@ -163,7 +163,7 @@ impl Protocol {
                     let Some(carrier) = carrier else {
                         self.taken += head.total();
                         if let Some(confirmation) = Confirmation::get(payload).filter(|_| head.channel != 0) {
-                            return Ok(Some(Event::Confirmation(head.channel, confirmation)));
+                            return Ok(Some(Heard::Confirmation(head.channel, confirmation)));
                         }
                         return Method::get(payload).and_then(|method| placed(head.channel, method)).map(Some);
                     };
@@ -174,7 +174,7 @@ impl Protocol {
                     match in_place(carrier, octets, head.total(), head.channel, frame_max, largest)? {
                         InPlace::Whole(incoming, total) => {
                             self.taken += total;
-                            return Ok(Some(Event::Message(head.channel, incoming)));
+                            return Ok(Some(Heard::Message(head.channel, incoming)));
                         }
                         InPlace::Incomplete => return Ok(None),
                         InPlace::Pieces => {
@@ -216,10 +216,10 @@ impl Protocol {
         }
     }
 
-    fn assembled(&mut self, channel: u16) -> Result<Event<'_>, Violation> {
+    fn assembled(&mut self, channel: u16) -> Result<Heard<'_>, Violation> {
         self.lent = Some(channel);
         let incoming = self.assembly(channel)?.incoming()?;
-        Ok(Event::Message(channel, incoming))
+        Ok(Heard::Message(channel, incoming))
     }
 
     #[inline]
@@ -247,13 +247,11 @@ enum Part {
 }
 
 /// Connection methods belong on channel 0, and nothing else does.
-fn placed<'a>(channel: u16, method: Method) -> Result<Event<'a>, Violation> {
+fn placed<'a>(channel: u16, method: Method) -> Result<Heard<'a>, Violation> {
     match (channel, method) {
-        (0, Method::Connection(method)) => Ok(Event::Connection(Box::new(method))),
+        (0, Method::Connection(method)) => Ok(Heard::Connection(Box::new(method))),
         (0, _) => Err(Violation::channel("a channel's method on channel 0")),
         (_, Method::Connection(_)) => Err(Violation::command("a connection method on a channel")),
-        (_, method) => Ok(Event::Method(channel, Box::new(method))),
+        (_, method) => Ok(Heard::Method(channel, Box::new(method))),
     }
 }
-
-const _: () = assert!(ENVELOPE == 8);

@@ -18,9 +18,9 @@ macro_rules! target {
     };
 }
 
-/// Who listens to what a connection hears.
+/// Logs the frames that a connection receives, if somebody listens.
 #[derive(Debug, Default)]
-pub(crate) struct Wiretap {
+pub(crate) struct FrameLog {
     /// How far ahead of the unread octets the next frame begins that has not been told. `None`: nobody listens.
     ahead: Option<usize>,
 }
@@ -34,7 +34,7 @@ pub(crate) fn is_on() -> bool {
     tracing::enabled!(target: target!(), Level::TRACE)
 }
 
-impl Wiretap {
+impl FrameLog {
     /// Octets have come, of which `unread` are not handled. `begun` of them belong to a frame of which the beginning is.
     #[inline]
     pub(crate) fn received(&mut self, endpoint: impl FnOnce() -> Arc<str>, unread: &[u8], begun: usize) {

@@ -51,9 +51,12 @@ pub enum Invalid {
     /// The channel number is in use, 0, or over the negotiated limit.
     #[error("channel number {0} is not free")]
     ChannelNumber(u16),
-    /// A request without a reply cannot be waited for.
-    #[error("{0}")]
-    Other(&'static str),
+    /// A queue without a name was declared without a reply, which would have said the name that the broker chose.
+    #[error("a queue that the broker names is unknown without its reply")]
+    UnknownQueueName,
+    /// A stream without a bound: it acknowledges nothing, or its prefetch is 0, and it has no capacity.
+    #[error("a stream whose broker knows no limit needs a capacity")]
+    UnboundedStream,
 }
 
 /// A rule of the protocol that the peer broke.

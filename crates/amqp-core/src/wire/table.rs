@@ -541,11 +541,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn any_octet_but_zero_is_true() {
-        assert_eq!(decoded(&[0, 0, 0, 4, 1, b'a', b't', 2]), Ok(Table::new().with("a", true)));
-    }
-
     /// Faults 9.
     #[test]
     fn an_unknown_type_is_a_syntax_error() {
