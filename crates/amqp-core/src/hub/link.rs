@@ -9,16 +9,16 @@ use crate::{
     },
     hub::{
         Interest, Network, Token,
-        dial::Dial,
         endpoint_plan::{EndpointPlan, NextEndpoint},
         pump::{Filled, fill, flush},
+        race::{Failures, Progress, Race},
+        sockets::Sockets,
         stream::Stream,
     },
-    session::{Shared, bell::Bell, op::OnOpen, reply::Raised},
+    session::{Shared, op::OnOpen, reply::Raised},
     trace::events,
 };
-use slab::Slab;
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{io, mem, net::SocketAddr, sync::Arc, time::Instant};
 
 /// A connection with its socket.
 pub(super) struct Link<S: 'static, T> {
@@ -27,8 +27,6 @@ pub(super) struct Link<S: 'static, T> {
     pub(super) queued: bool,
     pub(super) readable: bool,
     plan: EndpointPlan,
-    /// The endpoint that is tried, or connected to.
-    endpoint: Endpoint,
     /// Counts what was tried: a name that is found late is not for the endpoint after it.
     trial: u64,
     /// Where it stands in the hub's deadlines.
@@ -37,29 +35,22 @@ pub(super) struct Link<S: 'static, T> {
     put_off: u32,
 }
 
+/// What there is of a socket; what is said over it is the driver's.
 enum Stage<T> {
-    Resolving,
-    Dialling {
-        dial: Dial,
-        sockets: Vec<Trying<T>>,
-    },
-    /// Between two rounds.
+    /// Nothing: before the first round, or between two.
     Waiting {
         until: Option<Instant>,
     },
+    /// The addresses of this endpoint are asked for.
+    Resolving(Endpoint),
+    /// They are tried.
+    Racing(Endpoint, Race<T>),
     Up {
         stream: Stream<T>,
         token: Token,
         watched: Interest,
     },
     Down,
-}
-
-struct Trying<T> {
-    socket: T,
-    token: Token,
-    address: SocketAddr,
-    deadline: Option<Instant>,
 }
 
 /// Reads of one connection in a turn, so that a fast broker does not starve timers and other connections.
@@ -71,59 +62,63 @@ const PATIENCE: u32 = 16;
 
 impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     pub(super) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>) -> Self {
-        let mut plan = EndpointPlan::new(&shared.parameters);
-        let endpoint = plan.round(&shared.parameters).unwrap_or_else(|| Endpoint::new("localhost", 5672));
         Self {
-            plan,
+            plan: EndpointPlan::new(&shared.parameters),
             driver: Driver::new(shared, on_open),
-            stage: Stage::Resolving,
+            stage: Stage::Waiting { until: None },
             queued: false,
             readable: false,
-            endpoint,
             trial: 0,
             deadline: None,
             put_off: 0,
         }
     }
 
-    /// Begins with the first endpoint.
-    pub(super) fn begin<N: Network<Socket = T>>(&mut self, network: &mut N, bell: &Arc<Bell<S>>, now: Instant) {
-        self.try_endpoint(self.endpoint.clone(), network, bell, now);
+    /// Begins a round with its first endpoint.
+    pub(super) fn begin<N: Network<Socket = T>>(&mut self, sockets: &mut Sockets<N>, now: Instant) {
+        match self.plan.round(&self.driver.shared.parameters) {
+            Some(endpoint) => self.try_endpoint(endpoint, sockets, now),
+            None => self.try_next(sockets, now),
+        }
     }
 
     /// A name has been looked up; false if nobody waits for that any more.
     pub(super) fn resolved(&mut self, trial: u64, addresses: io::Result<Vec<SocketAddr>>, now: Instant) -> bool {
-        if !matches!(self.stage, Stage::Resolving) || self.trial != trial {
+        if self.trial != trial {
             return false;
         }
-        let dial = match addresses {
-            Ok(addresses) => {
-                events::resolved(&self.driver.endpoint(), addresses.len());
-                Dial::new(addresses, now)
-            }
-            Err(error) => {
-                let endpoint = self.driver.endpoint();
-                events::attempt_failed(&endpoint, &endpoint, &error);
-                let (address, cause) = (endpoint.clone(), IoError::from(error));
-                self.plan.network_failed([Attempt { endpoint, address, cause, error: None }]);
-                Dial::default()
+        let endpoint = match mem::replace(&mut self.stage, Stage::Down) {
+            Stage::Resolving(endpoint) => endpoint,
+            other => {
+                self.stage = other;
+                return false;
             }
         };
-        self.stage = Stage::Dialling { dial, sockets: vec![] };
+        let name = self.driver.endpoint();
+        let addresses = match addresses {
+            Ok(addresses) => {
+                events::resolved(&name, addresses.len());
+                addresses
+            }
+            Err(error) => {
+                events::attempt_failed(&name, &name, &error);
+                let cause = IoError::from(error);
+                self.plan.network_failed([Attempt { endpoint: name.clone(), address: name, cause, error: None }]);
+                vec![]
+            }
+        };
+        self.stage = Stage::Racing(endpoint, Race::new(self.driver.shared.number, addresses, now));
         true
     }
 
     /// Does all that can be done now. True: there is more, which needs no waiting.
     pub(super) fn serve<N: Network<Socket = T>>(
         &mut self,
-        network: &mut N,
-        tokens: &mut Slab<usize>,
-        id: usize,
+        sockets: &mut Sockets<N>,
         now: Instant,
         state: &mut S,
-        bell: &Arc<Bell<S>>,
     ) -> Result<bool, Raised> {
-        self.dial(network, tokens, id, now, bell);
+        self.connect(sockets, now);
         let (mut more, mut fruitless) = (false, false);
         if let Stage::Up { stream, .. } = &mut self.stage {
             self.driver.process(now, state)?;
@@ -163,7 +158,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }
         self.deadlines(more, now);
         self.driver.process(now, state)?;
-        more |= !self.flush(network, now);
+        more |= !self.flush(sockets, now);
         Ok(more || fruitless)
     }
 
@@ -186,7 +181,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     }
 
     /// Writes all that the socket takes. False: the driver has something to do because of it.
-    pub(super) fn flush<N: Network<Socket = T>>(&mut self, network: &mut N, now: Instant) -> bool {
+    pub(super) fn flush<N: Network<Socket = T>>(&mut self, sockets: &mut Sockets<N>, now: Instant) -> bool {
         let Stage::Up { stream, token, watched } = &mut self.stage else { return !self.driver.has_news() };
         if let Err(error) = flush(&mut self.driver, stream, now) {
             self.driver.write_failed(error, now);
@@ -197,7 +192,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         let writes = stream.unwritten().map_or_else(|| self.driver.is_writing(), |unwritten| unwritten > 0);
         let wanted = Interest { readable: self.driver.reads(), writable: writes && !self.driver.is_broken() };
         if wanted != *watched {
-            match network.watch(stream.socket(), *token, wanted) {
+            match sockets.network.watch(stream.socket(), *token, wanted) {
                 Ok(()) => *watched = wanted,
                 Err(error) => self.driver.write_failed(error, now),
             }
@@ -206,44 +201,31 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     }
 
     /// Begins with an endpoint, which has its time from now on.
-    fn try_endpoint<N: Network<Socket = T>>(
-        &mut self,
-        endpoint: Endpoint,
-        network: &mut N,
-        bell: &Arc<Bell<S>>,
-        now: Instant,
-    ) {
+    fn try_endpoint<N: Network<Socket = T>>(&mut self, endpoint: Endpoint, sockets: &mut Sockets<N>, now: Instant) {
         self.trial += 1;
-        let (bell, id, trial) = (bell.clone(), self.driver.shared.number, self.trial);
+        let (bell, id, trial) = (self.driver.shared.bell.clone(), self.driver.shared.number, self.trial);
         let then = move |addresses| bell.ring(|news| news.resolved.push_back((id, trial, addresses)));
-        self.driver.begin(endpoint.to_string().into(), now);
-        events::connecting(&self.driver.endpoint());
-        self.stage = Stage::Resolving;
-        network.resolve(&endpoint.host, endpoint.port, Box::new(then));
-        self.endpoint = endpoint;
+        let name: Arc<str> = endpoint.to_string().into();
+        events::connecting(&name);
+        self.driver.begin(name, now);
+        sockets.network.resolve(&endpoint.host, endpoint.port, Box::new(then));
+        self.stage = Stage::Resolving(endpoint);
     }
 
     /// An endpoint has failed: what comes next is begun. False: it is over.
-    pub(super) fn goes_on<N: Network<Socket = T>>(
-        &mut self,
-        network: &mut N,
-        tokens: &mut Slab<usize>,
-        bell: &Arc<Bell<S>>,
-        now: Instant,
-    ) -> bool {
+    pub(super) fn goes_on<N: Network<Socket = T>>(&mut self, sockets: &mut Sockets<N>, now: Instant) -> bool {
         let Some(error) = self.driver.failed() else { return false };
-        self.collect_failures();
-        self.hang_up(network, tokens);
+        let failures = self.hang_up(sockets);
+        self.network_failed(failures);
         self.plan.connection_failed(&self.driver.endpoint(), error);
-        self.try_next(network, bell, now);
+        self.try_next(sockets, now);
         true
     }
 
-    /// What the addresses of this endpoint have come to.
-    fn collect_failures(&mut self) {
-        let Stage::Dialling { dial, .. } = &mut self.stage else { return };
+    /// What addresses of this endpoint have come to.
+    fn network_failed(&mut self, failures: Failures) {
         let endpoint = self.driver.endpoint();
-        self.plan.network_failed(dial.failures().into_iter().map(|(address, error)| Attempt {
+        self.plan.network_failed(failures.into_iter().map(|(address, error)| Attempt {
             endpoint: endpoint.clone(),
             address: address.to_string().into(),
             cause: error.into(),
@@ -251,10 +233,10 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }));
     }
 
-    fn try_next<N: Network<Socket = T>>(&mut self, network: &mut N, bell: &Arc<Bell<S>>, now: Instant) {
+    fn try_next<N: Network<Socket = T>>(&mut self, sockets: &mut Sockets<N>, now: Instant) {
         let parameters = &self.driver.shared.parameters;
         match self.plan.next(parameters) {
-            NextEndpoint::Try(endpoint) => self.try_endpoint(endpoint, network, bell, now),
+            NextEndpoint::Try(endpoint) => self.try_endpoint(endpoint, sockets, now),
             NextEndpoint::Pause => {
                 events::all_failed(&self.driver.endpoint(), self.plan.rounds(), parameters.retry_delay());
                 self.stage = Stage::Waiting { until: now.checked_add(parameters.retry_delay()) };
@@ -268,107 +250,50 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     }
 
     /// Goes on with connecting.
-    fn dial<N: Network<Socket = T>>(
-        &mut self,
-        network: &mut N,
-        tokens: &mut Slab<usize>,
-        id: usize,
-        now: Instant,
-        bell: &Arc<Bell<S>>,
-    ) {
-        if let Stage::Waiting { until } = &self.stage {
-            if until.is_some_and(|until| until <= now) {
-                match self.plan.round(&self.driver.shared.parameters) {
-                    Some(endpoint) => self.try_endpoint(endpoint, network, bell, now),
-                    None => self.try_next(network, bell, now),
-                }
-            }
-        }
-        let Stage::Dialling { dial, sockets } = &mut self.stage else { return };
-        let limit = self.driver.shared.parameters.socket_timeout();
-        let mut connected = None;
-        let mut trying = std::mem::take(sockets).into_iter();
-        for attempt in trying.by_ref() {
-            let failed = match network.connected(&attempt.socket) {
-                Ok(true) => {
-                    connected = Some(attempt);
-                    break;
-                }
-                Ok(false) if attempt.deadline.is_none_or(|deadline| deadline > now) => {
-                    sockets.push(attempt);
-                    continue;
-                }
-                Ok(false) => {
-                    io::Error::new(io::ErrorKind::TimedOut, format!("timed out after {} s", limit.as_secs_f32()))
-                }
-                Err(error) => error,
-            };
-            tokens.try_remove(attempt.token.0);
-            network.forget(attempt.socket, attempt.token);
-            events::attempt_failed(&self.driver.endpoint(), attempt.address, &failed);
-            dial.failed(attempt.address, failed, now);
-        }
-        if let Some(Trying { socket, token, address, .. }) = connected {
-            events::connected(&self.driver.endpoint(), address);
-            for other in std::mem::take(sockets).into_iter().chain(trying) {
-                tokens.try_remove(other.token.0);
-                network.forget(other.socket, other.token);
-            }
-            let parameters = &self.driver.shared.parameters;
-            let stream = match parameters.secure().map(|tls| tls.session(self.endpoint.host())) {
-                None => Stream::Plain(socket),
-                Some(Ok(session)) => Stream::Tls(socket, Box::new(session)),
-                Some(Err(problem)) => {
-                    tokens.try_remove(token.0);
-                    network.forget(socket, token);
-                    self.stage = Stage::Down;
-                    return self.driver.tls_failed(problem);
-                }
-            };
-            self.driver.connected();
-            self.readable = true;
-            self.stage = Stage::Up { stream, token, watched: Interest::CONNECT };
-            return;
-        }
-        while let Some(address) = dial.next(now) {
-            let token = Token(tokens.insert(id));
-            events::attempt(&self.driver.endpoint(), address);
-            let error = match network.connect(address, token) {
-                Ok(socket) => match network.tune(&socket, self.driver.shared.parameters.tcp_options()) {
-                    Ok(()) => {
-                        sockets.push(Trying { socket, token, address, deadline: now.checked_add(limit) });
-                        continue;
-                    }
-                    Err(error) => {
-                        network.forget(socket, token);
-                        error
-                    }
-                },
-                Err(error) => error,
-            };
-            tokens.try_remove(token.0);
-            events::attempt_failed(&self.driver.endpoint(), address, &error);
-            dial.failed(address, error, now);
-        }
-        if dial.is_exhausted() {
-            self.collect_failures();
-            self.try_next(network, bell, now);
+    #[inline]
+    fn connect<N: Network<Socket = T>>(&mut self, sockets: &mut Sockets<N>, now: Instant) {
+        match self.stage {
+            Stage::Waiting { until } if until.is_some_and(|until| until <= now) => self.begin(sockets, now),
+            Stage::Racing(..) => self.race(sockets, now),
+            _ => {}
         }
     }
 
-    pub(super) fn hang_up<N: Network<Socket = T>>(&mut self, network: &mut N, tokens: &mut Slab<usize>) {
-        match std::mem::replace(&mut self.stage, Stage::Down) {
+    fn race<N: Network<Socket = T>>(&mut self, sockets: &mut Sockets<N>, now: Instant) {
+        let Stage::Racing(endpoint, race) = &mut self.stage else { return };
+        let parameters = &self.driver.shared.parameters;
+        match race.step(sockets, &self.driver.endpoint(), parameters, now) {
+            Progress::Racing => {}
+            Progress::Lost(failures) => {
+                self.network_failed(failures);
+                self.try_next(sockets, now);
+            }
+            Progress::Won(socket, token) => {
+                let stream = match parameters.secure().map(|tls| tls.session(endpoint.host())) {
+                    None => Stream::Plain(socket),
+                    Some(Ok(session)) => Stream::Tls(socket, Box::new(session)),
+                    Some(Err(problem)) => {
+                        sockets.forget(socket, token);
+                        self.stage = Stage::Down;
+                        return self.driver.tls_failed(problem);
+                    }
+                };
+                self.stage = Stage::Up { stream, token, watched: Interest::CONNECT };
+                self.driver.connected();
+                self.readable = true;
+            }
+        }
+    }
+
+    /// Closes what there is of a socket. Says why addresses have failed until then.
+    pub(super) fn hang_up<N: Network<Socket = T>>(&mut self, sockets: &mut Sockets<N>) -> Failures {
+        match mem::replace(&mut self.stage, Stage::Down) {
             Stage::Up { stream, token, .. } => {
-                tokens.try_remove(token.0);
-                network.forget(stream.close(), token);
+                sockets.forget(stream.close(), token);
+                vec![]
             }
-            Stage::Dialling { sockets, .. } => {
-                for attempt in sockets {
-                    tokens.try_remove(attempt.token.0);
-                    network.forget(attempt.socket, attempt.token);
-                }
-            }
-            Stage::Resolving | Stage::Waiting { .. } | Stage::Down => {}
+            Stage::Racing(_, mut race) => race.stop(sockets),
+            Stage::Resolving(_) | Stage::Waiting { .. } | Stage::Down => vec![],
         }
     }
 
@@ -394,11 +319,8 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let own = match &self.stage {
             Stage::Waiting { until } => *until,
-            Stage::Dialling { dial, sockets } => {
-                let sockets = sockets.iter().filter_map(|attempt| attempt.deadline).min();
-                [dial.poll_timeout(), sockets].into_iter().flatten().min()
-            }
-            Stage::Resolving | Stage::Up { .. } | Stage::Down => None,
+            Stage::Racing(_, race) => race.poll_timeout(),
+            Stage::Resolving(_) | Stage::Up { .. } | Stage::Down => None,
         };
         [own, self.driver.poll_timeout()].into_iter().flatten().min()
     }

@@ -6,6 +6,8 @@ mod endpoint_plan;
 mod link;
 mod network;
 pub(crate) mod pump;
+mod race;
+mod sockets;
 pub(crate) mod stream;
 pub mod task;
 
@@ -23,7 +25,7 @@ use crate::{
     trace::events,
 };
 use link::Link;
-use slab::Slab;
+use sockets::Sockets;
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt, io,
@@ -45,14 +47,22 @@ pub enum Turn {
     Over,
 }
 
-/// A loop without its waiting: an adapter takes [turns](Self::turn), waits as it is told, and reports
-/// [what is ready](Self::ready).
+/// A loop without its waiting.
+///
+/// The adapter calls it in this order, again and again:
+///
+/// 1. [`turn`](Self::turn) does all that can be done: it connects, reads, calls the program, writes.
+/// 2. If it says [`Turn::Sleep`], [`may_sleep`](Self::may_sleep) takes the waker that ends the sleep, and says
+///    whether there is still nothing to do. Only then the adapter waits for its sockets, at most until the given time.
+/// 3. [`awake`](Self::awake), when the sleep is over, so that no other thread wakes a loop that does not sleep.
+/// 4. [`ready`](Self::ready) for each socket with something to read, with room to write, or with a connection made.
+///
+/// The rest can be called at any time: [`handle`](Self::handle), which other threads reach the loop with, and
+/// [`network`](Self::network).
 pub struct Hub<S: 'static, N: Network> {
     bell: Arc<Bell<S>>,
-    network: N,
+    sockets: Sockets<N>,
     links: Vec<Option<Link<S, N::Socket>>>,
-    /// Whose socket a token names.
-    tokens: Slab<usize>,
     /// Connections that have something to do, each once.
     work: VecDeque<usize>,
     deadlines: BTreeSet<(Instant, usize)>,
@@ -70,9 +80,8 @@ impl<S: 'static, N: Network> Hub<S, N> {
     pub fn new(network: N) -> Self {
         Self {
             bell: Bell::new(),
-            network,
+            sockets: Sockets::new(network),
             links: vec![],
-            tokens: Slab::new(),
             work: VecDeque::new(),
             deadlines: BTreeSet::new(),
             posts: VecDeque::new(),
@@ -91,12 +100,12 @@ impl<S: 'static, N: Network> Hub<S, N> {
 
     /// The adapter's side of the sockets.
     pub fn network(&mut self) -> &mut N {
-        &mut self.network
+        &mut self.sockets.network
     }
 
     /// This socket can be read, or written, or has been connected. False if there is no such socket any more.
-    pub fn ready(&mut self, Token(token): Token, readable: bool) -> bool {
-        let Some(&id) = self.tokens.get(token) else { return false };
+    pub fn ready(&mut self, token: Token, readable: bool) -> bool {
+        let Some(id) = self.sockets.owner(token) else { return false };
         if let Some(Some(link)) = self.links.get_mut(id) {
             link.readable |= readable;
             Self::schedule(&mut self.work, link, id);
@@ -199,7 +208,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
             let Some(id) = self.work.pop_front() else { break };
             let Some(Some(link)) = self.links.get_mut(id) else { continue };
             link.queued = false;
-            let served = link.serve(&mut self.network, &mut self.tokens, id, now, state, &self.bell);
+            let served = link.serve(&mut self.sockets, now, state);
             match served {
                 Ok(false) => {}
                 Ok(true) => Self::schedule(&mut self.work, link, id),
@@ -217,7 +226,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
     fn settle_ready(&mut self, now: Instant) {
         while let Some(id) = self.ready.pop_front() {
             let Some(Some(link)) = self.links.get_mut(id) else { continue };
-            let done = !link.driver.has_news() && link.flush(&mut self.network, now);
+            let done = !link.driver.has_news() && link.flush(&mut self.sockets, now);
             // Reading that a full stream had paused goes on for an answer; nobody says again that there is something.
             if !done || link.readable && link.driver.reads() {
                 Self::schedule(&mut self.work, link, id);
@@ -230,14 +239,14 @@ impl<S: 'static, N: Network> Hub<S, N> {
     /// Deadline and end of a connection that has been served.
     fn after(&mut self, id: usize, now: Instant) {
         let Some(Some(link)) = self.links.get_mut(id) else { return };
-        if link.is_over() && link.goes_on(&mut self.network, &mut self.tokens, &self.bell, now) {
+        if link.is_over() && link.goes_on(&mut self.sockets, now) {
             Self::schedule(&mut self.work, link, id);
         }
         if link.is_over() {
             if let Some(at) = link.deadline {
                 self.deadlines.remove(&(at, id));
             }
-            link.hang_up(&mut self.network, &mut self.tokens);
+            link.hang_up(&mut self.sockets);
             self.links.get_mut(id).and_then(Option::take);
             self.alive -= 1;
             self.bell.release(id);
@@ -265,7 +274,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
     fn adopt(&mut self, shared: Arc<Shared<S>>, on_open: OnOpen<S>, now: Instant) {
         let id = shared.number;
         let mut link = Link::new(shared, on_open);
-        link.begin(&mut self.network, &self.bell, now);
+        link.begin(&mut self.sockets, now);
         Self::schedule(&mut self.work, &mut link, id);
         if self.links.len() <= id {
             self.links.resize_with(id + 1, || None);
