@@ -27,6 +27,8 @@ pub(crate) struct Sockets {
 pub(crate) struct Socket {
     stream: TcpStream,
     waker: Waker,
+    /// What tokio remembers of the socket is not enough for the next read.
+    doubted: bool,
 }
 
 impl Network for Sockets {
@@ -44,7 +46,7 @@ impl Network for Sockets {
 
     fn connect(&mut self, address: SocketAddr, token: Token) -> io::Result<Socket> {
         let stream = TcpStream::from_std(pooka_sockets::connect(address)?)?;
-        let socket = Socket { stream, waker: self.task.waker(token) };
+        let socket = Socket { stream, waker: self.task.waker(token), doubted: false };
         socket.await_room();
         Ok(socket)
     }
@@ -63,6 +65,10 @@ impl Network for Sockets {
 
     fn watch(&mut self, _: &Socket, _: Token, _: Interest) -> io::Result<()> {
         Ok(()) // each read or write that cannot go on asks to be woken
+    }
+
+    fn doubt(&mut self, socket: &mut Socket) {
+        socket.doubted = true;
     }
 
     fn forget(&mut self, socket: Socket, _: Token) {
@@ -91,8 +97,16 @@ impl Read for Socket {
     fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
         let mut buffer = ReadBuf::new(octets);
         let mut context = Context::from_waker(&self.waker);
-        now_or_blocked(Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer))?;
-        Ok(buffer.filled().len())
+        match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+            Poll::Ready(result) => result.map(|()| buffer.filled().len()),
+            // The task is woken as soon as tokio hears of it, and that may be after the deadline.
+            Poll::Pending if self.doubted => {
+                let read = pooka_sockets::read(&self.stream, octets);
+                self.doubted = !matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+                read
+            }
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use amqp_core::TcpOptions;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
-    io,
+    io::{self, Read},
     net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs},
     os::fd::AsFd,
     thread,
@@ -40,6 +40,14 @@ pub fn connected(socket: &impl AsFd) -> io::Result<bool> {
             Err(error) => Err(error),
         },
     }
+}
+
+/// Reads, whatever a runtime remembers of the socket.
+///
+/// # Errors
+/// The operating system's; `WouldBlock` if there is nothing.
+pub fn read(socket: &impl AsFd, octets: &mut [u8]) -> io::Result<usize> {
+    (&*SockRef::from(socket)).read(octets)
 }
 
 /// Asks the operating system for what is not its default.

@@ -162,6 +162,14 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         Ok(more || fruitless)
     }
 
+    /// Something is due: silence is judged only when a read has found nothing.
+    pub(super) fn doubt<N: Network<Socket = T>>(&mut self, network: &mut N) {
+        self.readable = true;
+        if let Stage::Up { stream, .. } = &mut self.stage {
+            network.doubt(stream.socket_mut());
+        }
+    }
+
     /// Judges what is due, unless there is more to read: what is waited for may be among that.
     fn deadlines(&mut self, more: bool, now: Instant) {
         let is_due = |driver: &Driver<S>| driver.poll_timeout().is_some_and(|at| at <= now);

@@ -200,7 +200,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
             self.deadlines.pop_first();
             if let Some(Some(link)) = self.links.get_mut(id) {
                 link.deadline = None;
-                link.readable = true; // silence is judged only when a read has found nothing
+                link.doubt(&mut self.sockets.network);
                 Self::schedule(&mut self.work, link, id);
             }
         }

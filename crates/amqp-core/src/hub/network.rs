@@ -41,6 +41,14 @@ pub trait Network {
     /// The operating system's.
     fn watch(&mut self, socket: &Self::Socket, token: Token, interest: Interest) -> io::Result<()>;
 
+    /// A deadline is due: until it says that there is nothing, each read of the socket asks the system itself.
+    ///
+    /// That is for runtimes that remember what they were last told of a socket. One that was stopped with its program, or
+    /// whose thread was kept busy, has not heard yet of what came meanwhile, and that would look like a silence of the peer's.
+    fn doubt(&mut self, socket: &mut Self::Socket) {
+        let _ = socket;
+    }
+
     /// The socket is not needed any more.
     fn forget(&mut self, socket: Self::Socket, token: Token);
 }

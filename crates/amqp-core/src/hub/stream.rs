@@ -17,6 +17,12 @@ impl<T: Read + Write> Stream<T> {
         }
     }
 
+    pub(crate) fn socket_mut(&mut self) -> &mut T {
+        match self {
+            Self::Plain(socket) | Self::Tls(socket, _) => socket,
+        }
+    }
+
     /// Closes it, with a goodbye if TLS has one and the socket takes it.
     pub(crate) fn close(self) -> T {
         match self {
