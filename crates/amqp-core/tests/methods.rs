@@ -403,6 +403,8 @@ fn confirm_mode_needs_a_broker_that_knows_it() {
     channel.confirm_delivery(|log: &mut Log, _, _| log.push("second".into())).then(|_: &mut Log, _, _| ());
     let select = |nowait| Method::from(confirm::Select { nowait });
     assert_eq!(sent(&mut scene, &mut log), [select(true), select(false)]);
+    channel.basic_publish("", "q", "a message to be confirmed").send().unwrap();
+    scene.run(&mut log).unwrap();
     scene.wire.say(1, confirm::SelectOk {});
     scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
     scene.run(&mut log).unwrap();
