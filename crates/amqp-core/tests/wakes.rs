@@ -1,11 +1,14 @@
 //! How often other threads wake a loop: a wake-up is a system call.
 #![allow(clippy::unwrap_used)]
 
-use amqp_core::{Channel, ConnectionParameters};
+use amqp_core::{
+    Channel, ConnectionParameters, Error,
+    spec::{Method, channel, connection},
+};
 use pooka_testkit::scripted_peer::{Frame, Scene};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Wake, Waker},
@@ -74,4 +77,71 @@ fn a_request_rings_although_the_loop_waits_for_a_socket_that_takes_nothing() {
     assert!(scene.may_sleep(Waker::from(rings.clone())));
     channel.queue_declare("q").then(|_: &mut (), _, _| ());
     assert_eq!(rings.take(), 1, "its deadline begins");
+}
+
+/// Another thread that uses the channel as soon as the loop has unlocked the connection: it comes between two steps of the
+/// loop that are not one.
+struct Meddler {
+    channel: Channel,
+    refused: Mutex<Vec<Error>>,
+}
+
+impl Wake for Meddler {
+    fn wake(self: Arc<Self>) {
+        let sent = [
+            self.channel.basic_publish("", "q", "body").send(),
+            self.channel.queue_declare("q").send(),
+            self.channel.connection().channel().send().map(drop),
+        ];
+        self.refused.lock().unwrap().extend(sent.into_iter().filter_map(Result::err));
+    }
+}
+
+fn with_a_meddler() -> (Scene<()>, Arc<Meddler>) {
+    let (mut scene, channel) = open();
+    channel.add_on_close_callback(|_: &mut (), _, _| ());
+    let meddler = Arc::new(Meddler { channel, refused: Mutex::default() });
+    assert!(scene.may_sleep(Waker::from(meddler.clone())));
+    (scene, meddler)
+}
+
+/// T5: "expected channel.open", says the broker otherwise, and the whole connection is over.
+#[test]
+fn nothing_is_sent_on_a_channel_after_its_close_ok() {
+    let (mut scene, meddler) = with_a_meddler();
+    scene.wire.say(1, channel::Close { reply_code: 404, reply_text: "gone".into(), class_id: 0, method_id: 0 });
+    scene.run(&mut ()).unwrap();
+    let heard = scene.wire.heard();
+    let at =
+        heard.iter().position(|frame| matches!(frame, Frame::Method(1, Method::Channel(channel::Method::CloseOk(_)))));
+    let later = heard.into_iter().skip(at.unwrap() + 1).collect::<Vec<_>>();
+    // One that is opened meanwhile has another number, or it would lose its callbacks with those of the one that ends.
+    assert_eq!(later, [Frame::Method(2, channel::Open::default().into())]);
+    let refused = meddler.refused.lock().unwrap();
+    assert!(refused.iter().all(|error| matches!(error, Error::ChannelClosedByBroker { .. })), "{refused:?}");
+    assert_eq!(refused.len(), 2);
+}
+
+/// T5, of a connection: after connection.close-ok, and after a close of our own, nothing may be sent.
+#[test]
+fn nothing_is_sent_on_a_connection_after_its_end() {
+    let ends: [fn(&Scene<()>); 2] = [
+        |scene| scene.wire.say(0, connection::Close { reply_code: 320, ..Default::default() }),
+        |scene| scene.wire.say(1, channel::CloseOk {}),
+    ];
+    for end in ends {
+        let (mut scene, meddler) = with_a_meddler();
+        scene.connection.add_on_close_callback(|_: &mut (), _, _| ());
+        end(&scene);
+        scene.run(&mut ()).unwrap();
+        let heard = scene.wire.heard();
+        assert!(
+            matches!(
+                heard.as_slice(),
+                [Frame::Method(0, Method::Connection(connection::Method::Close(_) | connection::Method::CloseOk(_)))]
+            ),
+            "{heard:?}"
+        );
+        assert_eq!(meddler.refused.lock().unwrap().len(), 3);
+    }
 }

@@ -49,7 +49,7 @@ impl<S: 'static> Driver<S> {
                 events::channel_opened(&self.endpoint(), number);
             }
             Method::Channel(channel::Method::CloseOk(_)) => {
-                let closed = state.remove(number);
+                let closed = state.take(number);
                 drop(state);
                 // Whoever waits has his answer before close callbacks are called, a callback has it after them.
                 let job = pending.then.resolve(Ok(Answer::Method(method)));
@@ -93,27 +93,13 @@ impl<S: 'static> Driver<S> {
             method: (close.class_id, close.method_id),
         };
         let error = Error::ChannelClosedByBroker { channel: number, reason };
-        self.say(number, &channel::CloseOk {}.into());
-        let mut state = self.shared.lock();
-        let closing = state.channel(number).and_then(|channel| {
-            let awaits_close_ok = channel.phase == Phase::Closing;
-            if awaits_close_ok { channel.fifo.pop_back() } else { None }
-        });
-        let Some(mut channel) = state.remove(number) else { return };
-        if let Some(close) = closing {
-            let mut rest = ChannelState::new(channel.identity.clone());
-            rest.phase = Phase::Closing;
-            rest.fifo.push_back(close);
-            rest.told = channel.is_awaited();
-            channel.identity.end(error.clone());
-            state.put_back(rest);
-            drop(state);
+        let closed = self.shared.lock().closed_by_broker(number, &error);
+        let Some((mut channel, awaits_close_ok)) = closed else { return };
+        if awaits_close_ok {
             self.consumers.closing(&channel.identity);
             self.answer_all(number, &mut channel, &error);
             return;
         }
-        channel.identity.close(error.clone());
-        drop(state);
         let told = self.channel_over(number, error.clone(), Some(channel));
         self.ended(told, error);
     }
@@ -224,7 +210,7 @@ impl<S: 'static> Driver<S> {
         self.jobs.extend(all.filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
     }
 
-    /// The channel's number is free: its close callbacks are called, everything else about it is dropped. Says whether
+    /// The channel's close callbacks are called, everything else about it is dropped, its number is free. Says whether
     /// somebody was told.
     pub(super) fn channel_over(&mut self, number: u16, error: Error, state: Option<ChannelState<S>>) -> bool {
         let asked = state.is_some_and(|mut state| {
@@ -236,7 +222,10 @@ impl<S: 'static> Driver<S> {
         let told = self.tell_channel(number, Key::Close, Event::Close(error));
         self.shared.callbacks.cleanup(number);
         self.conversation.protocol.close(number);
-        self.consumers.close(number) || told || asked
+        let told = self.consumers.close(number) || told || asked;
+        // Only now, or what is done away with here could be another channel's already.
+        self.shared.lock().free(number);
+        told
     }
 }
 

@@ -13,7 +13,12 @@ use crate::{
         state::Rest,
     },
     trace::events,
-    wire::{content::Carrier, fault::Violation, frame::HEADER_TOO_LARGE, spec::connection},
+    wire::{
+        content::Carrier,
+        fault::Violation,
+        frame::HEADER_TOO_LARGE,
+        spec::{Method, connection},
+    },
 };
 use std::{
     io, mem,
@@ -45,7 +50,6 @@ impl<S: 'static> Driver<S> {
     }
 
     pub(super) fn closed_by_broker(&mut self, close: &connection::Close, now: Instant) {
-        self.say(0, &connection::CloseOk {}.into());
         let reason = CloseReason {
             code: close.reply_code,
             text: close.reply_text.to_string().into(),
@@ -58,7 +62,7 @@ impl<S: 'static> Driver<S> {
             Life::Opening { step: Step::Shake(Handshake::Open(_)), .. } => self.access_refused(Some(reason)),
             _ => Error::ConnectionClosedByBroker { endpoint: self.endpoint(), reason },
         };
-        self.lost(error, LastWords::from_now(now));
+        self.part(&connection::CloseOk {}.into(), error, now);
     }
 
     /// The broker broke the protocol: it is told, if that is still possible, and not waited for.
@@ -85,12 +89,23 @@ impl<S: 'static> Driver<S> {
     }
 
     fn violated_by(&mut self, violation: &Violation, error: Error, now: Instant) {
-        let mut words = LastWords::Said;
-        if let Some(reply_code) = violation.code.filter(|_| self.life.is_on()) {
-            let reply_text = violation.what.into();
-            self.say(0, &connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 }.into());
-            words = LastWords::from_now(now);
+        match violation.code.filter(|_| self.life.is_on()) {
+            Some(reply_code) => {
+                let reply_text = violation.what.into();
+                let close = connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 };
+                self.part(&close.into(), error, now);
+            }
+            None => self.lost(error, LastWords::Said),
         }
+    }
+
+    /// The connection ends with a close, or a close-ok, after which nothing is written.
+    fn part(&mut self, last: &Method, error: Error, now: Instant) {
+        let words = LastWords::from_now(now);
+        if self.life.is_on() {
+            return self.over(error, words, Some(last));
+        }
+        self.say(0, last);
         self.lost(error, words);
     }
 
@@ -130,7 +145,7 @@ impl<S: 'static> Driver<S> {
 
     /// No connection could be made.
     pub(crate) fn cannot_connect(&mut self, error: Error) {
-        self.over(error, LastWords::Said);
+        self.over(error, LastWords::Said, None);
     }
 
     /// There is no connection with this endpoint, or none any more. The first reason stands.
@@ -140,14 +155,14 @@ impl<S: 'static> Driver<S> {
             life @ Life::Failed { .. } if !error.is_final() => life,
             life => {
                 self.life = life;
-                return self.over(error, words);
+                return self.over(error, words, None);
             }
         };
     }
 
     /// It is over: first the connection is dead, then everything outstanding is answered in order, then the channels are
     /// told, then the connection.
-    fn over(&mut self, error: Error, words: LastWords) {
+    fn over(&mut self, error: Error, words: LastWords, last: Option<&Method>) {
         let (on_open, words) = match mem::replace(&mut self.life, Life::Over(words)) {
             Life::Over(earlier) => {
                 self.life = Life::Over(earlier);
@@ -158,7 +173,7 @@ impl<S: 'static> Driver<S> {
             Life::Open { .. } | Life::Closing { .. } => (None, words),
         };
         self.life = Life::Over(words);
-        let ended = self.shared.lock().end(error.clone());
+        let ended = self.shared.lock().end(error.clone(), last);
         let Some(Rest { channels, closers, fifo, ops, room }) = ended else { return };
         room.wake();
         events::closed(&self.endpoint(), &error);
@@ -231,7 +246,7 @@ impl<S: 'static> Driver<S> {
 /// The loop is dropped: there is no state to lend any more, so callbacks are dropped, uncalled and unlocked.
 impl<S: 'static> Drop for Driver<S> {
     fn drop(&mut self) {
-        self.over(Error::LoopGone, LastWords::Said);
+        self.over(Error::LoopGone, LastWords::Said, None);
         self.jobs.clear();
     }
 }

@@ -103,6 +103,11 @@ impl<S: 'static> ChannelState<S> {
         }
     }
 
+    /// What stands for a channel whose end is not complete.
+    pub(crate) fn closing(identity: Arc<Identity>) -> Self {
+        Self { phase: Phase::Closing, ..Self::new(identity) }
+    }
+
     /// A consumer tag as pika makes them, `ctag1.1`, that is not in use.
     pub(crate) fn new_tag(&mut self) -> ShortString {
         loop {

@@ -134,7 +134,7 @@ impl<S: 'static> Shared<S> {
 
     /// The loop went without having heard of this connection.
     pub(crate) fn never_served(&self) {
-        let Some(rest) = self.lock().end(Error::LoopGone) else { return };
+        let Some(rest) = self.lock().end(Error::LoopGone, None) else { return };
         rest.room.wake();
         // There is no state to lend: callbacks are dropped, whatever else waits is answered.
         rest.closers.into_iter().for_each(|closer| drop(closer.resolve(Err(Error::LoopGone))));

@@ -22,7 +22,7 @@ use crate::{
         fault::Invalid,
         frame::put_method,
         outbox::Outbox,
-        spec::{Method, MethodId},
+        spec::{self, Method, MethodId},
     },
 };
 use bytes::Bytes;
@@ -150,16 +150,41 @@ impl<S: 'static> State<S> {
         self.channels.get(&identity.number).filter(|channel| channel.identity.serial == identity.serial)
     }
 
-    /// The channel is over: its number is free.
-    pub(crate) fn remove(&mut self, number: u16) -> Option<ChannelState<S>> {
-        let channel = self.channels.remove(&number)?;
+    /// The channel is over, and what is left of it is returned. Its number stays taken until it is [freed](Self::free).
+    pub(crate) fn take(&mut self, number: u16) -> Option<ChannelState<S>> {
+        let channel = self.channels.get_mut(&number)?;
+        let channel = mem::replace(channel, ChannelState::closing(channel.identity.clone()));
         self.paused -= channel.paused_octets();
         Some(channel)
     }
 
-    /// The number is not free: an answer to the channel's end is still to come.
-    pub(crate) fn put_back(&mut self, rest: ChannelState<S>) {
-        self.channels.insert(rest.identity.number, rest);
+    /// The broker closes a channel, and is answered. The end and the answer are one: what would be written on the channel after
+    /// close-ok ends the connection. Returned is what is left of the channel, and whether the answer to a close of our own
+    /// is still to come.
+    pub(crate) fn closed_by_broker(&mut self, number: u16, error: &Error) -> Option<(ChannelState<S>, bool)> {
+        self.say(number, &spec::channel::CloseOk {}.into());
+        let channel = self.channels.get_mut(&number)?;
+        let is_closing = channel.phase == ChannelPhase::Closing;
+        let close = if is_closing { channel.fifo.pop_back() } else { None };
+        let awaits_close_ok = close.is_some();
+        let told = channel.is_awaited();
+        let channel = self.take(number)?;
+        match close {
+            Some(close) => {
+                channel.identity.end(error.clone());
+                if let Some(rest) = self.channels.get_mut(&number) {
+                    rest.fifo.push_back(close);
+                    rest.told = told;
+                }
+            }
+            None => channel.identity.close(error.clone()),
+        }
+        Some((channel, awaits_close_ok))
+    }
+
+    /// Nothing is left of the channel that had this number, anywhere: another one may have it.
+    pub(crate) fn free(&mut self, number: u16) {
+        self.channels.remove(&number);
     }
 
     /// Octets that wait to be written.
@@ -241,10 +266,14 @@ impl<S: 'static> State<S> {
         }
     }
 
-    /// The connection is over. What waits for that is returned; `None` if it was over before.
-    pub(crate) fn end(&mut self, error: Error) -> Option<Rest<S>> {
+    /// The connection is over. What waits for that is returned; `None` if it was over before. After the last words nothing
+    /// can be written.
+    pub(crate) fn end(&mut self, error: Error, last_words: Option<&Method>) -> Option<Rest<S>> {
         if let Phase::Closed(_) = self.phase {
             return None;
+        }
+        if let Some(method) = last_words {
+            self.say(0, method);
         }
         self.phase = Phase::Closed(error);
         self.paused = 0;
