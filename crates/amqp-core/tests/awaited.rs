@@ -237,6 +237,62 @@ fn over_the_high_water_mark_publishes_wait_for_room() {
     assert!(scene.wire.heard().contains(&Frame::Body(1, b"late".to_vec())));
 }
 
+/// A connection on which 2000 octets wait, of 1000 that may, and which writes them when it is told to.
+fn crowded() -> (Scene<()>, Channel) {
+    let parameters = ConnectionParameters::builder().outbound_high_water(1000).build().unwrap();
+    let mut scene = scene(parameters);
+    let channel = scene.connection.channel().send().unwrap();
+    scene.open_channel(1, &mut ()).unwrap();
+    scene.wire.room(Some(0));
+    channel.basic_publish("", "q", &[0; 2000]).send().unwrap();
+    run(&mut scene);
+    (scene, channel)
+}
+
+/// Writes what waits; then as much waits again.
+fn drain_and_crowd(scene: &mut Scene<()>, channel: &Channel) {
+    scene.wire.room(None);
+    scene.writable();
+    run(scene);
+    scene.wire.room(Some(0));
+    channel.basic_publish("", "q", &[0; 2000]).send().unwrap();
+    run(scene);
+}
+
+/// T1: those who wait again are woken again, in whatever order they were polled and whoever has left.
+#[test]
+fn whoever_waits_for_room_again_is_woken_again() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
+        for dropped in [None, Some(0), Some(1), Some(2)] {
+            let (mut scene, channel) = crowded();
+            let wakes: Vec<_> = (0..3).map(|_| Arc::new(Wakes::default())).collect();
+            let wakers: Vec<_> = wakes.iter().map(|wakes| Waker::from(wakes.clone())).collect();
+            let mut waiting: Vec<_> = (0..3).map(|_| Some(Box::pin(scene.connection.writable()))).collect();
+            for (writable, waker) in waiting.iter_mut().zip(&wakers) {
+                assert!(writable.as_mut().unwrap().as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+            }
+            for round in 1..=3 {
+                drain_and_crowd(&mut scene, &channel);
+                for at in order {
+                    if dropped == Some(at) {
+                        waiting[at] = None;
+                    }
+                    let Some(writable) = &mut waiting[at] else { continue };
+                    assert_eq!(wakes[at].0.load(Ordering::Relaxed), round, "{order:?} {dropped:?} {at}");
+                    assert!(writable.as_mut().poll(&mut Context::from_waker(&wakers[at])).is_pending());
+                }
+            }
+            scene.wire.hang_up();
+            assert!(scene.run(&mut ()).is_err());
+            for (writable, wakes) in waiting.iter_mut().zip(&wakes) {
+                let Some(writable) = writable else { continue };
+                assert_eq!(wakes.0.load(Ordering::Relaxed), 4, "the end of the connection wakes");
+                assert!(matches!(ready(writable.as_mut()), Err(Error::StreamLost { .. })));
+            }
+        }
+    }
+}
+
 /// M12: what a dropped future leaves behind is nothing that another call could trip over.
 #[test]
 fn an_unclaimed_message_is_requeued() {

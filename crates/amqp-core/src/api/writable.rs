@@ -1,7 +1,10 @@
 //! Waiting until the outbound buffer is short enough: back-pressure for those who await.
 
 use crate::{
-    api::connection::ConnectionHandle, config::parameters::ConnectionParameters, error::Result, session::Phase,
+    api::connection::ConnectionHandle,
+    config::parameters::ConnectionParameters,
+    error::Result,
+    session::{Phase, state::Place},
 };
 use std::{
     fmt,
@@ -15,7 +18,7 @@ use std::{
 pub struct Writable<S: 'static = ()> {
     connection: ConnectionHandle<S>,
     /// Its place among those who wait.
-    place: Option<usize>,
+    place: Option<Place>,
 }
 
 impl ConnectionParameters {

@@ -160,12 +160,12 @@ impl<S> News<S> {
 
 /// The wake protocol, in every order of its threads; CONTRIBUTING.md says how to run it.
 #[cfg(all(test, loom))]
-mod loom {
+pub(super) mod loom {
     use super::*;
     use crate::{ConnectionHandle, config::parameters::ConnectionParameters, protocol::limits::Limits};
     use ::loom::{
         sync::{
-            Condvar,
+            Condvar, Mutex,
             atomic::{AtomicUsize, Ordering::Relaxed},
         },
         thread,
@@ -173,7 +173,7 @@ mod loom {
     use std::task::Wake;
 
     /// What the operating system does for a loop: a wake-up that comes before the sleep ends it at once.
-    struct Sleep {
+    pub(in crate::session) struct Sleep {
         rung: Mutex<bool>,
         condvar: Condvar,
         rings: AtomicUsize,
@@ -188,11 +188,11 @@ mod loom {
     }
 
     impl Sleep {
-        fn new() -> Arc<Self> {
+        pub(in crate::session) fn new() -> Arc<Self> {
             Arc::new(Self { rung: Mutex::new(false), condvar: Condvar::new(), rings: AtomicUsize::new(0) })
         }
 
-        fn sleep(&self) {
+        pub(in crate::session) fn sleep(&self) {
             let mut rung = self.rung.lock().unwrap();
             while !*rung {
                 rung = self.condvar.wait(rung).unwrap();

@@ -8,7 +8,7 @@ mod requests;
 mod room;
 
 pub(crate) use requests::Pending;
-pub(crate) use room::Room;
+pub(crate) use room::{Place, Room, Wakers};
 
 use crate::{
     error::Error,
@@ -91,7 +91,7 @@ pub(crate) struct Rest<S: 'static> {
     pub(crate) closers: Vec<Continuation<S>>,
     pub(crate) fifo: VecDeque<Pending<S>>,
     pub(crate) ops: Vec<Op<S>>,
-    pub(crate) room: Room,
+    pub(crate) room: Wakers,
 }
 
 /// How much waits to be written.
@@ -102,7 +102,7 @@ pub(crate) struct Weight {
     /// Requests so far.
     pub(crate) requests: u64,
     /// Tasks that have room again.
-    pub(crate) room: Room,
+    pub(crate) room: Wakers,
 }
 
 impl<S: 'static> State<S> {
@@ -364,7 +364,7 @@ impl<S: 'static> State<S> {
         let limit = marks.high.min(pika);
         let is_heavy = held > limit;
         self.weigh_at = if marks.pressed || is_heavy { usize::MAX } else { limit };
-        let room = if held <= marks.low { self.room.leave_all() } else { Room::default() };
+        let room = if held <= marks.low { self.room.leave_all() } else { Wakers::default() };
         Weight { held, is_heavy, requests: self.requests, room }
     }
 }
