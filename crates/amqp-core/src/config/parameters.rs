@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// All that one connection needs to know beforehand, with the names and the defaults of pika 1.x.
+/// Holds what a connection is opened with: hosts, login, timeouts and limits, with the names and defaults of pika 1.x.
 ///
-/// Parameters never change: what a broker negotiates is not written back, so that the next connection from the same
-/// parameters asks for the same. Cloning is cheap.
+/// Parameters never change: negotiated values are not written back, so that the next connection from the same parameters
+/// asks for the same. Cloning is cheap.
 ///
 /// ```
 /// # use amqp_core::parameters::ConnectionParameters;
@@ -35,7 +35,7 @@ pub struct ConnectionParameters {
     endpoint: Arc<str>,
 }
 
-/// Sets [`ConnectionParameters`], and checks them when they are built. The getter of a setter's name says what it is.
+/// Builds [`ConnectionParameters`], and checks them in [`build`](Self::build). Each setter is described at the getter of its name.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct ParametersBuilder(Fields);
@@ -102,92 +102,92 @@ macro_rules! copied {
 }
 
 copied! {
-    /// How many channels may be open at once; 0 leaves it to the broker, and no value gets more than the broker offers.
+    /// Returns how many channels may be open at once. 0 takes what the broker offers; a larger value gets no more than that.
     channel_max: u16 = 0;
 
-    /// Octets in a frame, its 8 octets of envelope included: 4096 to 2^31 - 1, or 0 for what the broker offers, and no
-    /// value gets more than that. RabbitMQ 4.1 and later want at least 8192.
+    /// Returns the largest frame in octets, including its envelope of 8: 4096 to 2^31 - 1, or 0 for what the broker offers. A
+    /// larger value gets no more than that. RabbitMQ 4 wants at least 8192.
     frame_max: u32 = 131_072;
 
-    /// Seconds between heartbeats. `None` takes what the broker proposes, 0 turns heartbeats off, any other number wins
-    /// over the broker's. After two intervals of silence a connection is dead.
+    /// Returns the seconds between heartbeats. `None` takes what the broker proposes, 0 turns heartbeats off, any other number
+    /// replaces the broker's. After two intervals of silence the connection is closed.
     heartbeat: Option<u16> = None;
 
-    /// How often all endpoints, with all their addresses, are tried before a connection fails. At least 1.
+    /// Returns how often all endpoints, with all their addresses, are tried before connecting fails. At least 1.
     ///
-    /// A login or a virtual host that the broker has refused in so many words is not tried again.
+    /// It is not tried again after the broker has explicitly refused the login or the virtual host.
     connection_attempts: u32 = 1;
 
-    /// The pause before the next of the [`connection_attempts`](Self::connection_attempts). There is none between endpoints.
+    /// Returns the pause before the next of the [`connection_attempts`](Self::connection_attempts). There is none between endpoints.
     retry_delay: Duration = Duration::from_secs(2);
 
-    /// How long one address may take to accept the TCP connection. Over 0.
+    /// Returns how long one address may take to accept the TCP connection. Over 0.
     socket_timeout: Duration = Duration::from_secs(10);
 
-    /// How long one endpoint may take until the connection is open: its name, TCP, TLS and the AMQP handshake together.
-    /// Each one has that time, each time that it is tried. Over 0.
+    /// Returns how long one endpoint may take until the connection is open: name lookup, TCP, TLS and the AMQP handshake
+    /// together. Each endpoint has that time, each time that it is tried. Over 0.
     stack_timeout: Duration = Duration::from_secs(15);
 
-    /// In which order several endpoints are tried.
+    /// Returns the order in which several endpoints are tried.
     connection_order: ConnectionOrder = ConnectionOrder::Listed;
 
-    /// Whether back-pressure callbacks are also called when the outbound buffer is longer than ten average frames, or
-    /// [as many as are said](crate::ConnectionHandle::set_backpressure_multiplier).
+    /// Returns whether back-pressure callbacks are also called when the outbound buffer is longer than ten average frames, or
+    /// [another number of them](crate::ConnectionHandle::set_backpressure_multiplier).
     backpressure_detection: bool = false;
 
-    /// How long the broker may block publishers before the connection is given up; `None` is for ever. Over 0.
+    /// Returns how long the broker may block publishers before the connection is closed; `None` is for ever. Over 0.
     blocked_connection_timeout: Option<Duration> = None;
 
-    /// How long the broker may take to reply to a method; `None` is for ever. The channel stays usable. Over 0.
+    /// Returns how long the broker may take to reply to a method; `None` is for ever. The channel stays usable after a timeout. Over 0.
     rpc_timeout: Option<Duration> = Some(Duration::from_secs(30));
 
-    /// How long the broker may take to reply to connection.close before the socket is closed without its reply. Over 0.
+    /// Returns how long the broker may take to reply to connection.close before the socket is closed without a reply. Over 0.
     close_timeout: Duration = Duration::from_secs(10);
 
-    /// Octets in the body of a message that is received; larger ones are refused before they are read.
+    /// Returns the largest body in octets of a message that is received; larger ones are refused at their header.
     max_message_size: u64 = 128 * 1024 * 1024;
 
-    /// Octets in the outbound buffer over which publishers are asked to wait. At least 1.
+    /// Returns the size of the outbound buffer in octets above which publishers are asked to wait. At least 1.
     outbound_high_water: usize = 4 * 1024 * 1024;
-    /// Octets that may still wait to be written when those who waited for room go on; `None` is half of
+    /// Returns the size of the outbound buffer in octets at which waiting publishers continue; `None` is half of
     /// [`outbound_high_water`](Self::outbound_high_water).
     outbound_low_water: Option<usize> = None;
 
-    /// Octets in the outbound buffer over which nothing more is accepted; `None` lifts the limit. Not below
+    /// Returns the size of the outbound buffer in octets above which publishes are refused; `None` is no limit. Not below
     /// [`outbound_high_water`](Self::outbound_high_water).
     outbound_limit: Option<usize> = Some(256 * 1024 * 1024);
 }
 
 impl ConnectionParameters {
-    /// The defaults, for a broker on `host`.
+    /// Returns the defaults for a broker on `host`.
     ///
-    /// A host that cannot exist is not refused here, but when it is looked up.
+    /// A host that does not exist is refused when it is looked up, not here.
     pub fn new(host: impl Into<String>) -> Self {
         Self::from_fields(Self::builder().host(host).0)
     }
 
-    /// Begins with the defaults.
+    /// Returns a builder that starts with the defaults.
     pub fn builder() -> ParametersBuilder {
         ParametersBuilder::default()
     }
 
-    /// Begins with these parameters.
+    /// Returns a builder that starts with these parameters.
     pub fn into_builder(self) -> ParametersBuilder {
         ParametersBuilder(Arc::unwrap_or_clone(self.fields))
     }
 
-    /// Name or address of the broker; an IPv6 address has no brackets here. Of several endpoints the first one's.
+    /// Returns the broker's name or address, of several endpoints the first one's; an IPv6 address has no brackets here.
     /// Default: `"localhost"`.
     pub fn host(&self) -> &str {
         self.endpoints().first().map_or(LOCALHOST, Endpoint::host)
     }
 
-    /// The TCP port. Not 0. Of several endpoints the first one's. Default: 5672, and 5671 with [TLS](Self::tls).
+    /// Returns the TCP port, of several endpoints the first one's. Not 0. Default: 5672, and 5671 with [TLS](Self::tls).
     pub fn port(&self) -> u16 {
         self.endpoints().first().map_or(5672, Endpoint::port)
     }
 
-    /// All places to connect to, the nodes of a cluster for example: at least one.
+    /// Returns the hosts and ports to connect to, the nodes of a cluster for example. At least one.
     ///
     /// They are tried in their [order](Self::connection_order) until a connection is open. TLS verifies each by its own
     /// host, unless [a name](TlsOptions::server_name) is given; everything else is the same for all.
@@ -195,12 +195,12 @@ impl ConnectionParameters {
         &self.fields.endpoints
     }
 
-    /// What the operating system is asked of the TCP connection. Default: nothing.
+    /// Returns the options of the TCP socket. Default: the operating system's.
     pub fn tcp_options(&self) -> &TcpOptions {
         &self.fields.tcp_options
     }
 
-    /// How TLS is spoken, if it is. Default: `None`.
+    /// Returns the options of TLS, or `None` for a plain connection. Default: `None`.
     #[doc(alias = "ssl_options")]
     pub fn tls(&self) -> Option<&TlsOptions> {
         self.secure().map(|tls| &tls.options)
@@ -210,22 +210,22 @@ impl ConnectionParameters {
         self.fields.tls.as_ref()
     }
 
-    /// The virtual host [§1.4.2.7], at most 255 octets. Default: `"/"`.
+    /// Returns the virtual host [§1.4.2.7], at most 255 octets. Default: `"/"`.
     pub fn virtual_host(&self) -> &str {
         &self.fields.virtual_host
     }
 
-    /// Who to log in as. Default: the user `guest` with the password `guest`.
+    /// Returns the credentials to log in with. Default: the user `guest` with the password `guest`.
     pub fn credentials(&self) -> &Arc<dyn Credentials> {
         &self.fields.credentials
     }
 
-    /// Those, and the ones that stand in for them, in the order in which they are [preferred](ParametersBuilder::or_credentials).
+    /// Returns the credentials and their [alternatives](ParametersBuilder::or_credentials), in order of preference.
     pub fn all_credentials(&self) -> impl Iterator<Item = &Arc<dyn Credentials>> {
         std::iter::once(&self.fields.credentials).chain(&self.fields.more_credentials)
     }
 
-    /// The heartbeat to ask for where the broker proposes this one; both in seconds, 0 is off.
+    /// The heartbeat to ask for when the broker proposes this one; both in seconds, 0 is off.
     pub(crate) fn heartbeat_for(&self, proposed: u16) -> u16 {
         match (&self.fields.heartbeat_by, self.heartbeat()) {
             (Some(heartbeat_by), _) => heartbeat_by(proposed),
@@ -234,32 +234,32 @@ impl ConnectionParameters {
         }
     }
 
-    /// The language of the broker's messages, which RabbitMQ does not care about. At most 255 octets.
+    /// Returns the language of the broker's messages, which RabbitMQ ignores. At most 255 octets.
     /// Default: `"en_US"`.
     pub fn locale(&self) -> &str {
         &self.fields.locale
     }
 
-    /// What the program adds to the [`start_properties`](Self::start_properties). Default: nothing.
+    /// Returns the program's additions to the [`start_properties`](Self::start_properties). Default: none.
     pub fn client_properties(&self) -> &Table {
         &self.fields.client_properties
     }
 
-    /// The connection's name in RabbitMQ's management interface and its logs. Default: `None`.
+    /// Returns the connection's name in RabbitMQ's management interface and its logs. Default: `None`.
     pub fn connection_name(&self) -> Option<&str> {
         self.fields.connection_name.as_deref()
     }
 
-    /// `host:port`, the host in brackets where it is an IPv6 address: what errors and logs say. Of several endpoints the
-    /// first one's; which one is connected to is known by the [connection](crate::ConnectionHandle::endpoint).
+    /// Returns `host:port` as errors and logs show it, of several endpoints the first one's. The endpoint in use is known to
+    /// the [connection](crate::ConnectionHandle::endpoint).
     pub fn endpoint(&self) -> Arc<str> {
         Arc::clone(&self.endpoint)
     }
 
-    /// What connection.start-ok tells the broker about this client [§1.4.2.2].
+    /// Returns the client properties that connection.start-ok sends to the broker [§1.4.2.2].
     ///
-    /// The [`client_properties`](Self::client_properties) win over our own. Of `capabilities` each one wins for itself,
-    /// so that naming one does not turn the others off.
+    /// The program's [`client_properties`](Self::client_properties) replace the library's. `capabilities` are merged one by
+    /// one, so that naming one does not turn the others off.
     pub fn start_properties(&self) -> Table {
         let mut properties = Table::new()
             .with("product", "pooka")
@@ -276,7 +276,7 @@ impl ConnectionParameters {
                 _ => drop(properties.insert(key, value.clone())),
             }
         }
-        // Whoever says that `capabilities` are not a table gets what they said.
+        // A program that sets `capabilities` to something that is no table gets what it has set.
         if properties.get("capabilities").is_none() {
             properties.insert("capabilities", capabilities);
         }
@@ -321,7 +321,7 @@ impl ParametersBuilder {
         self
     }
 
-    /// Adds a place to connect to, behind those that were said before.
+    /// Adds a host and port to connect to, after those that are set already.
     ///
     /// ```
     /// # use amqp_core::{ConnectionOrder, ConnectionParameters};
@@ -340,7 +340,7 @@ impl ParametersBuilder {
         self
     }
 
-    /// Sets all of the [`ConnectionParameters::endpoints`]; none is `localhost`.
+    /// Replaces all of the [`ConnectionParameters::endpoints`]; an empty list means `localhost`.
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
         self.0.endpoints = endpoints.into_iter().collect();
         self
@@ -352,34 +352,34 @@ impl ParametersBuilder {
         self
     }
 
-    /// Speaks TLS like this, or not at all. Its files are read by [`build`](Self::build).
+    /// Sets [`ConnectionParameters::tls`]; `None` turns TLS off. Its files are read by [`build`](Self::build).
     #[doc(alias = "ssl_options")]
     pub fn tls(mut self, tls: impl Into<Option<TlsOptions>>) -> Self {
         self.0.tls = tls.into().map(Tls::new);
         self
     }
 
-    /// Sets [`ConnectionParameters::virtual_host`]. Nothing is decoded, and an empty one stays empty.
+    /// Sets [`ConnectionParameters::virtual_host`], as it is: nothing is decoded, and an empty one stays empty.
     pub fn virtual_host(mut self, virtual_host: impl Into<String>) -> Self {
         self.0.virtual_host = virtual_host.into();
         self
     }
 
-    /// Sets [`ConnectionParameters::credentials`]. Those of other parameters can be shared, as the [`Arc`] they are.
+    /// Sets [`ConnectionParameters::credentials`]. An [`Arc`] of credentials is accepted too, to share them.
     pub fn credentials(mut self, credentials: impl Credentials + 'static) -> Self {
         self.0.credentials = Arc::new(credentials);
         self.0.more_credentials.clear();
         self
     }
 
-    /// Adds credentials for brokers that do not offer the mechanism of those before.
+    /// Adds credentials for brokers that do not offer the mechanism of the ones before.
     pub fn or_credentials(mut self, credentials: impl Credentials + 'static) -> Self {
         self.0.more_credentials.push(Arc::new(credentials));
         self
     }
 
-    /// Chooses the heartbeat when the broker has proposed one; both in seconds, 0 is off. It wins over
-    /// [`heartbeat`](Self::heartbeat). The loop calls it, so it must not wait.
+    /// Sets a function that chooses the heartbeat from the broker's proposal; both in seconds, 0 is off. It replaces
+    /// [`heartbeat`](Self::heartbeat). The loop calls it, so it must not block.
     pub fn heartbeat_by(mut self, choose: impl Fn(u16) -> u16 + Send + Sync + 'static) -> Self {
         self.0.heartbeat_by = Some(Arc::new(choose));
         self
@@ -403,7 +403,10 @@ impl ParametersBuilder {
         self
     }
 
-    /// The parameters, or [`Error::BadParameter`] for the first one that cannot be what it was set to.
+    /// Returns the parameters.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`] for the first one whose value is not allowed.
     pub fn build(mut self) -> Result<ConnectionParameters> {
         self.0.tls.as_mut().map_or(Ok(()), Tls::prepare)?;
         let parameters = ConnectionParameters::from_fields(self.0);
@@ -419,7 +422,7 @@ impl fmt::Debug for ParametersBuilder {
 }
 
 impl Fields {
-    /// The first endpoint, which there always is when parameters are built.
+    /// The first endpoint; one is added where there is none.
     fn first(&mut self) -> &mut Endpoint {
         if self.endpoints.is_empty() {
             self.endpoints.push(Endpoint { host: LOCALHOST.into(), port: 5672, by_default: true });
@@ -427,7 +430,7 @@ impl Fields {
         self.endpoints.first_mut().expect("one has been pushed if there was none")
     }
 
-    /// Neither the password nor what may be secret among the properties.
+    /// Leaves out the password, and the properties, which may hold secrets.
     fn show(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
             .field("endpoints", &self.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -484,7 +487,7 @@ fn is_host(host: &str) -> bool {
     !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// What this client can do that AMQP 0-9-1 does not speak of; the broker holds back what is not listed.
+/// What this client can do beyond AMQP 0-9-1; the broker does not use what is not listed.
 const CAPABILITIES: [&str; 6] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
