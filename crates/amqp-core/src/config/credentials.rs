@@ -1,4 +1,4 @@
-//! Who the client says it is: SASL mechanisms and their responses [§4.7.1].
+//! Logins: SASL mechanisms and their responses [§4.7.1].
 
 use std::{error, fmt, sync::Arc};
 
@@ -7,15 +7,16 @@ use crate::{
     wire::secret::Secret,
 };
 
-/// How a client proves who it is. Connections share one, so a response is made each time that one is asked for.
+/// Proves to the broker who the client is, by a SASL mechanism.
 ///
-/// `Debug` must not show secrets, and neither may the errors. The loop calls these methods, so they must not wait.
+/// Several connections may share one value, so a response is made anew for each login. `Debug` and errors must not show
+/// secrets. The loop calls these methods, so they must not block.
 ///
-/// A mechanism of one's own needs three methods, and [`begin`](Self::begin) where the broker asks back:
+/// A mechanism of your own implements three methods, and [`begin`](Self::begin) if the broker sends challenges:
 ///
 /// ```
 /// # use amqp_core::{credentials::{Credentials, Exchange, Failure}, secret::Secret};
-/// /// RabbitMQ's demonstration of a challenge: it wants to be told the password in a sentence.
+/// /// RabbitMQ's demonstration of a challenge: it asks for the password in a sentence.
 /// #[derive(Debug)]
 /// struct CrDemo {
 ///     user: String,
@@ -42,33 +43,33 @@ use crate::{
 /// }
 /// ```
 pub trait Credentials: Send + Sync + fmt::Debug {
-    /// The SASL mechanism, as the broker offers it. Nothing is presented to a broker that does not [offer](offers) it.
+    /// Returns the SASL mechanism, as the broker offers it. Nothing is sent to a broker that does not [offer](offers) it.
     fn mechanism(&self) -> &str;
 
-    /// The user's name, for error messages only.
+    /// Returns the user's name, for error messages only.
     fn user(&self) -> &str;
 
-    /// What connection.start-ok says to the broker [§1.4.2.2].
+    /// Returns the response that connection.start-ok carries [§1.4.2.2].
     fn response(&self) -> Secret;
 
-    /// Begins a login: what one connection says, and how it answers [connection.secure](Exchange::on_challenge).
-    /// By default the [response](Self::response), and no challenge is answered.
+    /// Begins the login of one connection: its first response, and how it answers [connection.secure](Exchange::on_challenge).
+    /// By default it sends the [response](Self::response), and answers no challenge.
     ///
     /// # Errors
-    /// There is nothing to log in with, because a token could not be had for example. Nothing is sent, no other endpoint
-    /// is tried, and the program is told by [`Error::CredentialsFailed`](crate::Error::CredentialsFailed).
+    /// There is nothing to log in with, because no token could be fetched for example. Nothing is sent, no other endpoint is
+    /// tried, and connecting fails with [`Error::CredentialsFailed`](crate::Error::CredentialsFailed).
     fn begin(&self) -> Result<Exchange, Failure> {
         Ok(Exchange::of(self.response()))
     }
 
-    /// A connection that logged in with these is open; called before its open callback. Does nothing by default.
+    /// Called when a connection that logged in with these credentials is open, before its open callback. Does nothing by default.
     fn connected(&self) {}
 }
 
-/// Why credentials could not answer.
+/// Says why credentials could not answer.
 pub type Failure = Box<dyn error::Error + Send + Sync>;
 
-/// One login: it belongs to one connection, and may keep what it said before.
+/// One login of one connection. It may keep state between challenges.
 pub struct Exchange {
     pub(crate) response: Secret,
     answer: Answer,
@@ -77,14 +78,14 @@ pub struct Exchange {
 type Answer = Box<dyn FnMut(&[u8]) -> Result<Secret, Failure> + Send>;
 
 impl Exchange {
-    /// Says this, and knows no answer to a challenge.
+    /// Returns a login that sends this response, and answers no challenge.
     pub fn of(response: impl Into<Secret>) -> Self {
         let answer = |_: &[u8]| Err("the broker asks back, which this mechanism does not know".into());
         Self { response: response.into(), answer: Box::new(answer) }
     }
 
-    /// Answers each challenge [§1.4.2.3], as many as the broker likes within `stack_timeout`. An error ends the
-    /// connection.
+    /// Sets the answer to each challenge [§1.4.2.3], of which the broker may send any number within `stack_timeout`. An error
+    /// ends the connection.
     #[must_use]
     pub fn on_challenge(mut self, answer: impl FnMut(&[u8]) -> Result<Secret, Failure> + Send + 'static) -> Self {
         self.answer = Box::new(answer);
@@ -102,7 +103,7 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// A user and a password: the mechanism PLAIN.
+/// Logs in with a user and a password: the mechanism PLAIN.
 ///
 /// Clones share the password, so that [erasing](Self::erase_on_connect) it erases it for all of them.
 ///
@@ -114,27 +115,27 @@ impl fmt::Debug for Exchange {
 #[derive(Clone)]
 pub struct PlainCredentials {
     username: String,
-    /// `None` when it is erased.
+    /// `None` after it was erased.
     password: Arc<Mutex<Option<Secret>>>,
     erase_on_connect: bool,
 }
 
 impl PlainCredentials {
-    /// The password is wiped from memory with the last copy of these credentials.
+    /// Returns credentials for this user. The password is wiped from memory with the last copy of these credentials.
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
         let password = Arc::new(Mutex::new(Some(password.into())));
         Self { username: username.into(), password, erase_on_connect: false }
     }
 
-    /// Whether the password is wiped as soon as a connection that logged in with it is open. After that these credentials
-    /// are good for nothing: whoever connects with them is told, and nothing is sent.
+    /// Sets whether the password is wiped as soon as a connection that logged in with it is open. Connecting again with these
+    /// credentials is then an error, and nothing is sent.
     #[must_use]
     pub fn erase_on_connect(mut self, erase_on_connect: bool) -> Self {
         self.erase_on_connect = erase_on_connect;
         self
     }
 
-    /// Whether the password has been wiped.
+    /// Returns whether the password was wiped.
     pub fn is_erased(&self) -> bool {
         self.password().is_none()
     }
@@ -147,7 +148,7 @@ impl PlainCredentials {
         self.password().clone().ok_or_else(|| "the password was erased when a connection was open".into())
     }
 
-    /// The user and the password, each behind a zero octet.
+    /// The user and the password, each after a zero octet.
     fn plain(&self, password: &Secret) -> Secret {
         let (user, password) = (self.username.as_bytes(), password.expose());
         // All at once: a buffer that grew would leave copies of the password behind.
@@ -160,7 +161,7 @@ impl PlainCredentials {
     }
 }
 
-/// `guest`, whom brokers let in from localhost only.
+/// The user `guest`, whom RabbitMQ accepts from localhost only.
 impl Default for PlainCredentials {
     fn default() -> Self {
         Self::new("guest", "guest")
@@ -192,7 +193,7 @@ impl Credentials for PlainCredentials {
         &self.username
     }
 
-    /// The user and the password, each behind a zero octet; nothing when the password is erased.
+    /// The user and the password, each after a zero octet; nothing when the password is erased.
     fn response(&self) -> Secret {
         self.known().map_or_else(|_| Secret::default(), |password| self.plain(&password))
     }
@@ -208,9 +209,9 @@ impl Credentials for PlainCredentials {
     }
 }
 
-/// A user and a password in a table: the mechanism AMQPLAIN, AMQP's own.
+/// Logs in with a user and a password in a table: the mechanism AMQPLAIN, AMQP's own.
 ///
-/// Brokers offer it beside PLAIN, and it protects nothing more; it is for those that offer nothing else.
+/// It protects no more than PLAIN, and is for brokers that offer nothing else.
 ///
 /// ```
 /// # use amqp_core::credentials::{AmqplainCredentials, PlainCredentials};
@@ -221,7 +222,7 @@ impl Credentials for PlainCredentials {
 pub struct AmqplainCredentials(PlainCredentials);
 
 impl AmqplainCredentials {
-    /// As [`PlainCredentials::new`].
+    /// Returns credentials for this user, as [`PlainCredentials::new`].
     pub fn new(username: impl Into<String>, password: impl Into<Secret>) -> Self {
         PlainCredentials::new(username, password).into()
     }
@@ -270,7 +271,7 @@ impl Credentials for AmqplainCredentials {
     }
 }
 
-/// The broker knows the user by the client certificate of TLS: the mechanism EXTERNAL.
+/// Logs in with the client certificate of TLS: the mechanism EXTERNAL.
 ///
 /// RabbitMQ offers it with its plugin rabbitmq_auth_mechanism_ssl. The certificate is presented by
 /// [`TlsOptions::client_certificate_files`](crate::TlsOptions::client_certificate_files).
@@ -286,7 +287,7 @@ impl Credentials for ExternalCredentials {
         "(the certificate's)"
     }
 
-    /// Nothing: the certificate says it.
+    /// Returns nothing: the certificate names the user.
     fn response(&self) -> Secret {
         Secret::default()
     }
@@ -314,7 +315,7 @@ impl<C: Credentials + ?Sized> Credentials for Arc<C> {
     }
 }
 
-/// Whether a broker that lists `mechanisms`, separated by spaces, offers exactly the `wanted` one.
+/// Returns whether a broker that lists `mechanisms`, separated by spaces, offers exactly the `wanted` one.
 pub fn offers(mechanisms: &str, wanted: &str) -> bool {
     mechanisms.split_ascii_whitespace().any(|mechanism| mechanism == wanted)
 }

@@ -1,28 +1,28 @@
-//! Where a broker, or each node of a cluster, is; which is tried next, and what became of each.
+//! Host and port of a broker, or of each node of a cluster, and the order in which they are tried.
 
 use std::fmt;
 
-/// A place to connect to. `Display` is `host:port`, the host in brackets where it is an IPv6 address.
+/// Names a host and a port to connect to. `Display` is `host:port`, with brackets around an IPv6 address.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// Nobody has chosen the port, so that it depends on TLS.
+    /// The port was not set, so that it depends on TLS.
     pub(crate) by_default: bool,
 }
 
 impl Endpoint {
-    /// An IPv6 address may stand in brackets.
+    /// Returns the endpoint of this host and port. An IPv6 address may stand in brackets.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: bare(host.into()), port, by_default: false }
     }
 
-    /// Name or address; an IPv6 address has no brackets here.
+    /// Returns the name or address; an IPv6 address has no brackets here.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The TCP port.
+    /// Returns the TCP port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -48,12 +48,12 @@ pub(crate) fn bare(host: String) -> String {
     bare.unwrap_or(host)
 }
 
-/// In which order several endpoints are tried.
+/// Says in which order several endpoints are tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionOrder {
-    /// As they are listed.
+    /// In the order of the list.
     #[default]
     Listed,
-    /// Shuffled for each of the `connection_attempts`, so that many clients spread over a cluster.
+    /// In random order, anew for each of the `connection_attempts`, so that many clients spread over a cluster.
     Random,
 }

@@ -16,14 +16,14 @@ use crate::{
     wire::secret::Secret,
 };
 
-/// From `amqp://user:password@host:port/vhost?heartbeat=60`.
+/// Parses `amqp://user:password@host:port/vhost?heartbeat=60`.
 ///
-/// User, password, host and vhost are percent-decoded. What is absent has its default: `guest`, `guest`, `localhost`,
+/// User, password, host and vhost are percent-decoded. Absent parts have their defaults: `guest`, `guest`, `localhost`,
 /// 5672, or 5671 for `amqps`, and `/`; the vhost also where it is empty. A user or a password that is there and empty stays empty. An `@` in
 /// the password may be written as it is; `/`, `?`, `#` and `%` are written %2F, %3F, %23 and %25 everywhere.
 ///
-/// The options are RabbitMQ's, pika's and two of ours. Others are errors, and so is one that is there twice, so that a
-/// misspelt one is not overlooked:
+/// The options are RabbitMQ's, pika's and two of our own. Any other option is an error, so that a misspelt one is not
+/// overlooked, and so is one that occurs twice:
 ///
 /// | option | meaning |
 /// | --- | --- |
@@ -37,7 +37,7 @@ use crate::{
 /// | `client_properties` | a dictionary as Python writes it, `{'pod': 'a-1'}`, percent-encoded |
 /// | `tcp_options` | such a dictionary with `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`, `TCP_USER_TIMEOUT`: [`TcpOptions`](crate::TcpOptions) |
 /// | `connection_order` | `listed` or `random`: [`ConnectionOrder`](crate::ConnectionOrder) |
-/// | `auth_mechanism` | `plain`, `amqplain`, or `external`: [ExternalCredentials](crate::ExternalCredentials) instead of a user and a password; may be there several times, the first that the broker offers is taken |
+/// | `auth_mechanism` | `plain`, `amqplain`, or `external`: [ExternalCredentials](crate::ExternalCredentials) instead of a user and a password; may occur several times; the first that the broker offers is used |
 /// | `ssl_options` | a dictionary with pika's names: `ca_certs` or `cafile`, `ca_data` or `cadata`, `certfile`, `keyfile`, `server_hostname`; this and the following for `amqps` only |
 /// | `cacertfile` | [`TlsOptions::ca_file`](crate::TlsOptions::ca_file) |
 /// | `certfile`, `keyfile` | [`TlsOptions::client_certificate_files`](crate::TlsOptions::client_certificate_files) |
@@ -46,7 +46,8 @@ use crate::{
 ///
 /// `amqps://` is an error in a build without TLS, and never a connection without it.
 ///
-/// An [`Error::BadParameter`] names the part that is wrong and never repeats it, since it may be a piece of a password.
+/// # Errors
+/// [`Error::BadParameter`] names the part that is wrong, and never repeats it, since it may be a piece of a password.
 impl FromStr for ConnectionParameters {
     type Err = Error;
 
@@ -64,9 +65,9 @@ impl FromStr for ConnectionParameters {
     }
 }
 
-/// The URL with `***` for its password, to be shown; of any text, also one that is no URL.
+/// Returns the URL with `***` for its password, for logs. Accepts any text, also one that is no URL.
 ///
-/// Where it is unclear what is the password this hides too much rather than too little.
+/// Where it is unclear which part is the password, it hides too much rather than too little.
 ///
 /// ```
 /// # use amqp_core::uri::redacted;
@@ -121,7 +122,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Whether it is `amqps`, and what is behind it.
+/// Whether it is `amqps`, and the rest.
 fn scheme(url: &str) -> Result<(bool, &str)> {
     match url.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("amqp") => Ok((false, rest)),
@@ -166,7 +167,7 @@ fn host(host: &str) -> Result<String> {
     }
 }
 
-/// Without its slash; no vhost, and none behind the slash, mean `/` (pika 1.x).
+/// Without its slash; an absent or empty one means `/` (pika 1.x).
 fn virtual_host(path: &str) -> Result<String> {
     match path.strip_prefix('/').unwrap_or(path) {
         "" => Ok("/".into()),

@@ -1,4 +1,4 @@
-//! What stands behind the `?` of a URL: the options of RabbitMQ's URI specification, of pika, and ours.
+//! The query of a URL: the options of RabbitMQ's URI specification, of pika, and our own.
 
 use std::{borrow::Cow, collections::BTreeMap, num::NonZero, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     wire::table::{Table, Value},
 };
 
-/// Sets what `query` says. `plain` are the URL's user and password.
+/// Sets the options in `query`. `plain` are the URL's user and password.
 pub(crate) fn apply(
     mut builder: ParametersBuilder,
     query: &str,
@@ -80,7 +80,7 @@ pub(crate) fn apply(
     Ok(if is_secure { builder.tls(tls.options()?) } else { builder })
 }
 
-/// Options by name; that the same thing is not said twice has been looked at.
+/// Options by name, none of them twice.
 struct Given<'a> {
     options: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     mechanisms: Vec<Cow<'a, str>>,
@@ -115,7 +115,7 @@ fn credentials(mechanism: &str, plain: &PlainCredentials) -> Result<Arc<dyn Cred
     }
 }
 
-/// What the URL says of TLS, by whichever names.
+/// The URL's options of TLS, by all their names.
 #[derive(Default)]
 struct Tls {
     options: TlsOptions,
@@ -290,7 +290,7 @@ const NAMES: [&str; 24] = [
 const TLS_NAMES: [&str; 7] =
     ["cacertfile", "certfile", "keyfile", "password", "server_name_indication", "ssl_options", "verify"];
 
-/// What pika's dictionary may have, 0.9's and 1.x's.
+/// The keys that pika's dictionary may have, in 0.9 and 1.x.
 const SSL_NAMES: [&str; 14] = [
     "ca_certs",
     "ca_data",

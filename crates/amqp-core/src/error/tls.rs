@@ -1,4 +1,4 @@
-//! What can be wrong with TLS, whichever back end says it.
+//! What can go wrong in TLS, the same for every library.
 
 use crate::error::attempt::IoError;
 use std::{
@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-/// Why there is no TLS with a peer. `Display` says what to do about it, where that is known.
+/// Says why TLS with a peer failed. `Display` adds what to do about it, where that is known.
 #[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsProblem {
-    /// The peer answered with something else.
+    /// The peer does not speak TLS.
     #[error("the peer is not speaking TLS - port 5672 is usually plain text, amqps is 5671")]
     NotTls,
     /// The peer ended the connection in the handshake.
@@ -19,20 +19,20 @@ pub enum TlsProblem {
     /// The network failed in the handshake.
     #[error("the handshake was interrupted: {0} - is this the TLS port (5671)?")]
     Interrupted(IoError),
-    /// Nobody whom we trust has issued the peer's certificate.
+    /// The peer's certificate was issued by an authority that is not trusted.
     #[error(
         "the issuer of the peer's certificate is not trusted - name the certificate of its CA (ca_file; cacertfile in a URL)"
     )]
     UnknownIssuer,
-    /// The peer's certificate is somebody else's.
+    /// The peer's certificate is for another host.
     #[error(
         "the peer's certificate is not for \"{expected}\"{} - is the host right? If so, name the one in the certificate \
          (server_name; server_name_indication in a URL)", but_for(.presented)
     )]
     WrongName {
-        /// Who the peer should be.
+        /// The expected host.
         expected: Arc<str>,
-        /// The names in the certificate, where the back end tells them.
+        /// The names in the certificate, where the library reports them.
         presented: Arc<[String]>,
     },
     /// The peer's certificate is no longer valid.
@@ -41,16 +41,16 @@ pub enum TlsProblem {
     /// The peer's certificate is not yet valid.
     #[error("the peer's certificate is not valid yet - is the clock of this machine right?")]
     NotYetValid,
-    /// The peer's certificate is bad in another way.
+    /// The peer's certificate is invalid in another way.
     #[error("the peer's certificate is refused: {0}")]
     BadCertificate(Arc<str>),
-    /// The peer refused us with an alert [RFC 8446 §6]. One about our certificate comes when the handshake is over on our side.
+    /// The peer sent an alert [RFC 8446 §6]. One about the client certificate comes after the handshake is over on the client's side.
     #[error("the peer refused with the alert \"{0}\"{hint}", hint = hint(.0))]
     Alert(Arc<str>),
-    /// The server's name cannot be one.
+    /// The server's name is not valid.
     #[error("\"{0}\" is no name that a certificate could be for")]
     BadName(Arc<str>),
-    /// Anything else, in the words of the back end.
+    /// Anything else, in the words of the library.
     #[error("{0}")]
     Other(Arc<str>),
 }

@@ -1,4 +1,4 @@
-//! What a program says about TLS.
+//! The options of TLS.
 
 use crate::{
     error::{Error, Result, tls::TlsProblem},
@@ -14,10 +14,10 @@ use std::{
     sync::Arc,
 };
 
-/// How to speak TLS: whom to trust, and who we are. What pika calls `SSLOptions`.
+/// Configures TLS: which certificates to trust, and which one to present. pika calls it `SSLOptions`.
 ///
-/// The peer's certificate is verified, its chain and its name, and TLS is at least 1.2; nothing here turns that off. Files
-/// are read when the [parameters](crate::ConnectionParameters) are built.
+/// The chain and the name of the peer's certificate are verified, with TLS 1.2 or later; no option turns that off. Files are
+/// read when the [parameters](crate::ConnectionParameters) are built.
 ///
 /// ```no_run
 /// # use amqp_core::{ConnectionParameters, TlsOptions};
@@ -39,7 +39,7 @@ pub struct TlsOptions {
     native: Option<native_tls::TlsConnector>,
 }
 
-/// Who does the cryptography.
+/// Names the library that implements TLS.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsBackend {
@@ -49,7 +49,7 @@ pub enum TlsBackend {
     NativeTls,
 }
 
-/// Where something in PEM is.
+/// Where to find something in PEM.
 #[derive(Clone)]
 enum Source {
     File(PathBuf),
@@ -57,26 +57,26 @@ enum Source {
 }
 
 impl TlsOptions {
-    /// The platform's roots, no client certificate, the host's name.
+    /// Returns the defaults: the platform's root certificates, no client certificate, the host's name.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Trusts the CA certificates in this file (PEM), and then no others. Can be called for several.
+    /// Trusts the CA certificates in this file (PEM) instead of the platform's. Can be called for several files.
     #[doc(alias = "cafile")]
     pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
         self.ca.push(Source::File(path.as_ref().into()));
         self
     }
 
-    /// The same, with the file's content.
+    /// Trusts these CA certificates: [`ca_file`](Self::ca_file) with the file's content.
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca.push(Source::Octets(Secret::from(pem.into())));
         self
     }
 
-    /// Presents this certificate, with its chain behind it, and proves it with this key; both PEM, the key not encrypted and,
-    /// for native-tls, in PKCS #8. With [`ExternalCredentials`](crate::ExternalCredentials) it is the login, too.
+    /// Presents this certificate, followed by its chain, with this key; both PEM, the key not encrypted and, for native-tls, in
+    /// PKCS #8. With [`ExternalCredentials`](crate::ExternalCredentials) it is the login, too.
     #[doc(alias = "certfile")]
     #[doc(alias = "keyfile")]
     pub fn client_certificate_files(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
@@ -84,14 +84,14 @@ impl TlsOptions {
         self
     }
 
-    /// The same, with the files' contents.
+    /// Presents this certificate: [`client_certificate_files`](Self::client_certificate_files) with the files' contents.
     pub fn client_certificate_pem(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Secret>) -> Self {
         self.identity = Some((Source::Octets(Secret::from(certificate.into())), Source::Octets(key.into())));
         self
     }
 
-    /// The name, or the address, that the peer's certificate has to be for, and that the peer is asked for (SNI).
-    /// Default: the host that is connected to.
+    /// Sets the name or address that the peer's certificate must be for, and that is sent to the peer (SNI). Default: the host
+    /// that is connected to.
     #[doc(alias = "server_hostname")]
     #[doc(alias = "sni")]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
@@ -99,20 +99,20 @@ impl TlsOptions {
         self
     }
 
-    /// Which of the back ends that are built in. Default: rustls, if it is.
+    /// Sets which of the libraries that are built in is used. Default: rustls, if it is built in.
     pub fn backend(mut self, backend: TlsBackend) -> Self {
         self.backend = Some(backend);
         self
     }
 
-    /// Uses rustls with a configuration of the program's own, and nothing else from here but the server's name.
+    /// Uses rustls with your own configuration; of the other options only the server's name applies.
     #[cfg(feature = "rustls")]
     pub fn rustls_config(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
         self.rustls = Some(config.into());
         self.backend(TlsBackend::Rustls)
     }
 
-    /// Uses native-tls with a connector of the program's own, and nothing else from here but the server's name.
+    /// Uses native-tls with your own connector; of the other options only the server's name applies.
     #[cfg(feature = "native-tls")]
     pub fn native_tls_connector(mut self, connector: native_tls::TlsConnector) -> Self {
         self.native = Some(connector);
@@ -176,7 +176,7 @@ impl TlsBackend {
     }
 }
 
-/// What was read of the options' files, in PEM.
+/// The content of the options' files, in PEM.
 pub(super) struct Material {
     /// None: the platform's.
     pub(super) ca: Vec<Vec<u8>>,
@@ -218,7 +218,7 @@ impl fmt::Debug for TlsOptions {
     }
 }
 
-/// Options, and what was made of them when the parameters were built.
+/// Options, and the configuration that was made of them when the parameters were built.
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) options: TlsOptions,
