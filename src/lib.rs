@@ -153,9 +153,12 @@ pub mod message {
     pub use amqp_core::{Body, Confirmation, Properties, Returned, ShortStr};
 }
 
-/// What the callbacks of `add_on_close_callback` and its siblings get.
+/// What the callbacks of `add_on_close_callback` and its siblings get, and the manager that keeps them.
 pub mod event {
-    pub use amqp_core::{CallbackId, Event, EventCallback, Source, TimeoutId};
+    pub use amqp_core::{
+        CallbackId, CallbackManager, Event, EventCallback, Source, TimeoutId,
+        callback::{Caller, Facts, Key, Terms},
+    };
 }
 
 /// What a connection is opened with, beside [`ConnectionParameters`].
@@ -181,9 +184,7 @@ pub use amqp_core::{error, spec};
 
 /// What an event loop of your own needs: see [`guide::writing_an_adapter`].
 pub mod adapter {
-    pub use amqp_core::{
-        CallbackManager, callback, frame, heartbeat, hub, outbox, properties, table, task, timer, wire,
-    };
+    pub use amqp_core::{frame, heartbeat, hub, outbox, properties, table, task, timer, wire};
     #[cfg(feature = "mio")]
     pub use pooka_mio::{Embedded, Next};
 }

@@ -5,8 +5,9 @@
 mod stories;
 
 use amqp_core::{
-    Channel, ConnectionHandle, ConnectionParameters, Credentials, Error, Result, Secret, Table, Value,
-    callback::Terms,
+    Channel, ConnectionHandle, ConnectionParameters, Credentials, Error, Event, EventCallback, Result, Secret, Source,
+    Table, Value,
+    callback::{Key, Terms},
     spec::{Arguments, Method, basic, channel, connection, queue},
 };
 use pooka_testkit::scripted_peer::{Frame, Scene, start};
@@ -39,6 +40,7 @@ stories! {
     what_was_called_before_a_close_goes_out_before_it
     both_sides_may_close_a_channel_and_the_broker_s_reason_is_told
     a_hook_hears_its_methods_once_or_always
+    the_callbacks_of_a_connection_are_within_reach
     a_loop_that_was_stopped_before_its_start_ends_at_once_and_can_be_started
     room_is_asked_for_while_there_is_something_to_write
     a_timer_or_a_post_that_adds_another_has_it_in_the_next_turn
@@ -619,6 +621,45 @@ fn a_hook_hears_its_methods_once_or_always() {
     scene.run(&mut log).unwrap();
     let ok = |name: &str| format!("{name} queue.declare-ok");
     assert_eq!(log, [ok("once"), ok("always"), "reply".into(), ok("always"), ok("b"), "reply".into()]);
+}
+
+/// K2, K4, K7, K8, K9: its manager is the one that the loop asks.
+fn the_callbacks_of_a_connection_are_within_reach() {
+    let (mut scene, mut log, channel) = with_channel();
+    let (connection, number) = (channel.connection(), channel.channel_number());
+    let callbacks = connection.callbacks();
+    let declared = Key::from(queue::DeclareOk::ID);
+    let callback: Arc<EventCallback<Log>> = Arc::new(|log: &mut Log, source, event| {
+        let (Source::Channel(channel), Event::Method(method)) = (source, event) else { return Ok(()) };
+        log.push(format!("{} on {}", method.name(), channel.channel_number()));
+        Ok(())
+    });
+    callbacks.add(number, declared, callback.clone(), Terms::one_shot());
+    let kept = callbacks.add(number, declared, callback.clone(), Terms::persistent());
+    assert_eq!(callbacks.pending(number, declared), Some(2));
+    channel.queue_declare("q").then(|_: &mut Log, _, _| ());
+    scene.wire.say(1, queue::DeclareOk::default());
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["queue.declare-ok on 1"; 2]);
+    assert_eq!(callbacks.pending(number, declared), Some(1));
+
+    // What the program processes itself comes to the same callbacks.
+    let (source, event) =
+        (Source::Channel(channel.clone()), Event::Method(Box::new(queue::DeclareOk::default().into())));
+    let waited = callbacks.process(number, declared, None, &event, |callback| {
+        callback(&mut log, &source, &event).unwrap();
+    });
+    assert!(waited);
+    assert_eq!(log.len(), 3);
+
+    assert!(callbacks.remove(kept) && callbacks.pending(number, declared).is_none());
+    // And what an `add_…` method has registered is there, until its channel is closed.
+    channel.add_on_cancel_callback(|_: &mut Log, _, _| ());
+    assert_eq!(callbacks.pending(number, Key::Cancel), Some(1));
+    channel.close().then(|_: &mut Log, _, _| ());
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    assert_eq!(callbacks.pending(number, Key::Cancel), None);
 }
 
 /// S5

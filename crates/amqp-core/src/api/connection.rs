@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     session::{
         Phase, Shared,
-        callbacks::{CallbackId, Key, Terms},
+        callbacks::{CallbackId, CallbackManager, Key, Terms},
         reply::Outcome,
     },
     wire::{strings::ShortString, table::Table},
@@ -182,6 +182,28 @@ impl<S: 'static> ConnectionHandle<S> {
     /// octets wait to be written than so many average frames have: 10, if nothing else is said.
     pub fn set_backpressure_multiplier(&self, value: u32) {
         self.0.backpressure_multiplier.store(value, Ordering::Relaxed);
+    }
+
+    /// Returns the callbacks of this connection and its channels, pika's `connection.callbacks`: what the `add_…` methods
+    /// have registered, by prefix (0 is the connection, otherwise the channel's number) and key.
+    ///
+    /// The loop asks for them with the event as the facts, and as nobody: a callback with
+    /// [`only_caller`](Terms::only_caller) is for programs that [process](CallbackManager::process) keys of their own.
+    ///
+    /// ```no_run
+    /// # use amqp_core::{ConnectionHandle, Event, EventCallback, callback::{Key, Terms}};
+    /// # use std::sync::Arc;
+    /// # fn example(connection: &ConnectionHandle) {
+    /// let once: Arc<EventCallback<()>> = Arc::new(|(), _, event| {
+    ///     println!("channel 1: {event:?}");
+    ///     Ok(())
+    /// });
+    /// connection.callbacks().add(1, Key::Close, once, Terms::one_shot());
+    /// assert_eq!(connection.callbacks().pending(1, Key::Close), Some(1));
+    /// # }
+    /// ```
+    pub fn callbacks(&self) -> &CallbackManager<EventCallback<S>> {
+        &self.0.callbacks
     }
 
     /// Takes back what an `add_…` method has registered; false if it is not there any more.
