@@ -8,7 +8,7 @@ mod rows;
 
 use pooka::{
     Channel, ConnectionHandle, ConnectionParameters, Consumer, Error, Message, MioConnection, PublishOutcome,
-    SelectConnection,
+    SelectConnection, Table,
 };
 use pooka_testkit::{Proxy, RabbitNode, Way};
 use rows::{Link, Row, soon};
@@ -47,6 +47,7 @@ macro_rules! cases {
             whatever_is_dropped_early_leaves_the_channel_in_step
             a_cancel_right_behind_its_consume_costs_nothing
             a_stream_dropped_half_way_gives_back_what_nobody_took
+            a_consumer_of_a_stream_queue_may_be_left_early
             a_loop_that_is_dropped_answers_everybody
             a_connection_that_is_cut_answers_everybody
             a_panicking_callback_costs_its_channel_and_no_other
@@ -541,6 +542,55 @@ fn behind_a_proxy<R: Row>() -> (Proxy, ConnectionParameters) {
     let proxy = Proxy::start(parameters.host(), parameters.port()).unwrap();
     let there = parameters.into_builder().host("127.0.0.1").port(proxy.port());
     (proxy, there.stack_timeout(Duration::from_secs(20)).build().unwrap())
+}
+
+/// T7: nack and reject are not supported there, and would cost the connection (540).
+fn a_consumer_of_a_stream_queue_may_be_left_early<R: Row>() {
+    run::<R, _>(|link| async move {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("stream-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let connection = link.open().await;
+        let channel = channel(&connection).await;
+        let arguments = Table::new().with("x-queue-type", "stream");
+        soon("queue.declare", channel.queue_declare(&name).arguments(arguments)).await.unwrap();
+        soon("confirm.select", channel.confirm_select()).await.unwrap();
+        for n in 0..50 {
+            publish(&channel, &name, &[n]).await;
+        }
+        let from_the_first = || {
+            let consume = channel.basic_consume(&name).prefetch(20);
+            consume.arguments(Table::new().with("x-stream-offset", "first"))
+        };
+        // Dropped with messages that have come and with messages that are on their way.
+        let mut consumer = soon("basic.consume", from_the_first()).await.unwrap();
+        for n in 0..5 {
+            let message = next(&mut consumer).await;
+            assert_eq!(message.body[..], [n]);
+            channel.basic_ack(message.delivery_tag).unwrap();
+        }
+        while consumer.len() < 10 {
+            assert_in_step(&channel, &name).await;
+        }
+        drop(consumer);
+        assert_in_step(&channel, &name).await;
+        // Cancelled, by its own callback at the first message.
+        let cancelled = from_the_first()
+            .on_message(|(), channel, delivery| channel.basic_cancel(delivery.consumer_tag.to_owned()).send());
+        soon("basic.consume", cancelled).await.unwrap();
+        while !channel.consumer_tags().is_empty() {
+            assert_in_step(&channel, &name).await;
+        }
+        assert_in_step(&channel, &name).await;
+        // Not even taken.
+        drop(from_the_first().into_future());
+        assert_in_step(&channel, &name).await;
+        let mut again = soon("basic.consume", from_the_first()).await.unwrap();
+        assert_eq!(next(&mut again).await.body[..], [0]);
+        drop(again);
+        assert_in_step(&channel, &name).await;
+        soon("queue.delete", channel.queue_delete(&name)).await.unwrap();
+        close(&connection).await;
+    });
 }
 
 /// The program ends without closing: its loop is dropped, or the task that serves it is aborted.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use pooka::{
-    BlockingChannel, BlockingConnection, ConnectionParameters, Error, Result,
+    BlockingChannel, BlockingConnection, ConnectionParameters, Error, Message, Result, Table,
     error::{IoError, Misuse},
 };
 use pooka_testkit::{RabbitNode, broker_url};
@@ -502,4 +502,33 @@ fn a_node_that_fails_is_told_to_whoever_waits() {
     });
     assert!(matches!(&error, Error::StreamLost { cause: IoError { .. }, .. }), "{error}");
     assert_eq!(connection.process_data_events(Duration::ZERO).unwrap_err(), error);
+}
+
+/// T7: nack and reject are not supported on a stream queue, and would cost the connection (540).
+#[test]
+fn a_consumer_of_a_stream_queue_may_be_left_early() {
+    let connection = BlockingConnection::open(parameters()).unwrap();
+    let channel = connection.channel().call().unwrap();
+    let name = format!("blocking-stream-{}", std::process::id());
+    let arguments = Table::new().with("x-queue-type", "stream");
+    channel.queue_declare(&name).arguments(arguments).call().unwrap();
+    fill(&channel, &name, 50);
+    let first = || Table::new().with("x-stream-offset", "first");
+    for _ in 0..2 {
+        for (n, message) in channel.consume(&name).prefetch(20).arguments(first()).into_iter().enumerate() {
+            let message = message.unwrap();
+            assert_eq!(message.body[..], [n as u8]);
+            channel.basic_ack(message.delivery_tag).unwrap();
+            if n == 4 {
+                break;
+            }
+        }
+        channel.basic_qos(0).call().unwrap();
+    }
+    // What waits for a callback whose consumer is cancelled.
+    let consume = channel.basic_consume(&name).prefetch(20).arguments(first());
+    consume.on_message(|channel, _: Message| channel.stop_consuming()).unwrap();
+    channel.start_consuming().unwrap();
+    channel.queue_delete(&name).call().unwrap();
+    connection.close().call().unwrap();
 }

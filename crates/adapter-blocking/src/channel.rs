@@ -208,7 +208,7 @@ impl Handle for BlockingChannel {
         // Nothing reaches a consumer after its cancel: what no callback has been given goes back.
         for arrived in cancelled.into_iter().flat_map(|tag| self.engine.inbox.cancel(self.channel_number(), &tag)) {
             if !arrived.consumer.no_ack {
-                let _ = arrived.channel.basic_reject(arrived.message.delivery_tag, true);
+                arrived.channel.give_back(&arrived.message);
             }
         }
         Ok(())

@@ -105,6 +105,60 @@ fn a_refused_login_or_vhost_is_final() {
     }
 }
 
+/// T20: what may be over at the next try is tried again, and neither the name of the vhost nor the password is blamed for it.
+#[test]
+fn a_limit_that_is_reached_and_a_vhost_that_is_down_are_tried_again() {
+    let reached = [
+        (530, "NOT_ALLOWED - access to vhost '/' refused for user 'guest': connection limit (0) is reached"),
+        (530, "NOT_ALLOWED - connection refused for user 'guest': user connection limit (3) is reached"),
+        (530, "NOT_ALLOWED - connection refused: node connection limit (10) is reached"),
+        (541, "INTERNAL_ERROR - access to vhost '/' refused for user 'guest': vhost '/' is down"),
+        (320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"),
+    ];
+    for (code, text) in reached {
+        for tuned in [true, false] {
+            let (mut scene, mut log) = scene(ConnectionParameters::builder().endpoint("a", 1).connection_attempts(2));
+            for attempt in 1..=2 {
+                scene.run(&mut log).unwrap();
+                scene.wire.say(0, start());
+                if tuned {
+                    scene.wire.say(0, connection::Tune { channel_max: 7, frame_max: 4096, heartbeat: 0 });
+                }
+                let reply_text = text.into();
+                scene.wire.say(0, connection::Close { reply_code: code, reply_text, class_id: 0, method_id: 0 });
+                assert_eq!(scene.turn(&mut log).unwrap(), attempt == 2, "{text}");
+                scene.wire.heard();
+                if attempt == 1 {
+                    scene.advance(Duration::from_secs(2), &mut log).unwrap();
+                }
+            }
+            assert!(log.len() == 1 && log[0].contains(text), "{log:?}");
+            assert!(!log[0].contains("%2F") && !log[0].contains("password"), "{log:?}");
+        }
+    }
+}
+
+/// T20: a limit says nothing of the vhost's name, and what it does not like about the limits is no vhost's either.
+#[test]
+fn the_vhost_is_blamed_for_what_is_the_vhosts() {
+    let told = |code, text: &str| {
+        let (mut scene, mut log) = scene(ConnectionParameters::builder().connection_attempts(3).virtual_host("v"));
+        scene.run(&mut log).unwrap();
+        scene.wire.say(0, start());
+        scene.wire.say(0, connection::Tune { channel_max: 7, frame_max: 4096, heartbeat: 0 });
+        scene.wire.say(0, connection::Close { reply_code: code, reply_text: text.into(), class_id: 0, method_id: 0 });
+        assert!(scene.turn(&mut log).unwrap(), "{text} is final");
+        let reason = scene.connection.close_reason().unwrap();
+        (matches!(reason, Error::AccessRefused { .. }), reason.to_string().contains("%2F"))
+    };
+    assert_eq!(told(530, "NOT_ALLOWED - vhost v not found"), (true, true));
+    assert_eq!(told(530, "NOT_ALLOWED - vhost limit-is-reached not found"), (true, true));
+    assert_eq!(told(530, "NOT_ALLOWED - access to vhost 'v' refused for user 'guest'"), (true, true));
+    assert_eq!(told(530, "some other broker's words"), (true, false));
+    let negotiated = "NOT_ALLOWED - failed to negotiate connection parameters: negotiated channel_max = 7 is higher";
+    assert_eq!(told(530, negotiated), (false, false));
+}
+
 /// A5, A6: an end of the stream in the handshake is what brokers say to a bad login, or a bad vhost; with one endpoint and
 /// one attempt it is told as that.
 #[test]

@@ -5,9 +5,10 @@
 mod stories;
 
 use amqp_core::{
-    ConnectionHandle, ConnectionParameters, Error, PlainCredentials, Result,
+    BasicProperties, ConnectionHandle, ConnectionParameters, Error, PlainCredentials, Result, ShortString, TlsProblem,
     error::{Invalid, Stage},
-    spec::{channel, connection},
+    spec::{basic, channel, connection},
+    table::Value,
 };
 use pooka_testkit::scripted_peer::{Scene, start};
 use std::{
@@ -21,6 +22,7 @@ stories! {
     a_connection_that_ends_says_by_whose_doing
     a_channel_that_ends_says_by_whose_doing
     what_a_program_cannot_do_is_its_own_mistake
+    a_broker_s_words_do_nothing_to_a_terminal_or_a_log
 }
 
 /// The error that the open callback was given.
@@ -157,4 +159,51 @@ fn what_a_program_cannot_do_is_its_own_mistake() {
     let none = scene.connection.channel().send().unwrap_err();
     assert!(matches!(none, Error::NoFreeChannels { limit: 1, .. }), "{none:?}");
     drop(only);
+}
+
+/// T31: what the broker says is shown escaped in every error and every text of its own, and kept as it came.
+fn a_broker_s_words_do_nothing_to_a_terminal_or_a_log() {
+    const EVIL: &str = "a\u{1b}[2J\r\nb\u{9b}\u{202e}\u{7f}\0ä🐇";
+    const SHOWN: &str = "a\\u{1b}[2J\\r\\nb\\u{9b}\\u{202e}\\u{7f}\\u{0}ä🐇";
+    let evil = || ShortString::from(EVIL);
+    assert_eq!((evil().to_string(), &*evil().to_string_lossy(), evil().as_str()), (SHOWN.into(), EVIL, Some(EVIL)));
+    let Value::LongString(long) = Value::from(EVIL) else { panic!() };
+    assert_eq!(long.to_string(), SHOWN);
+    let mechanism = opening(ConnectionParameters::builder(), |scene, _| {
+        scene.wire.say(0, connection::Start { mechanisms: EVIL.into(), ..start() });
+    });
+    let login = opening(ConnectionParameters::builder(), |scene, _| {
+        scene.wire.say(0, start());
+        scene.wire.say(0, connection::Close { reply_code: 403, reply_text: evil(), ..Default::default() });
+    });
+    let vhost = opening(ConnectionParameters::builder(), |scene, _| {
+        scene.wire.say(0, start());
+        scene.wire.say(0, tune());
+        scene.wire.say(0, connection::Close { reply_code: 530, reply_text: evil(), ..Default::default() });
+    });
+    let (mut scene, mut log, channel) = with_channel();
+    channel.add_on_return_callback(|log: &mut Log, _, returned| {
+        log.push(format!("{} {}", returned.reply_text, Error::Unroutable(returned.clone().into())));
+    });
+    scene.connection.add_on_connection_blocked_callback(|log: &mut Log, _, reason| log.push(reason.to_string()));
+    scene.wire.say(1, basic::Return { reply_code: 312, reply_text: evil(), exchange: evil(), routing_key: evil() });
+    scene.wire.content(1, &BasicProperties::new(), b"x", 9);
+    scene.wire.say(0, connection::Blocked { reason: evil() });
+    scene.wire.say(1, channel::Close { reply_code: 404, reply_text: evil(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    let closed = channel.close_reason().unwrap();
+    let Error::ChannelClosedByBroker { reason, .. } = &closed else { panic!("{closed:#?}") };
+    assert_eq!(&*reason.text, EVIL);
+    scene.wire.say(0, connection::Close { reply_code: 320, reply_text: evil(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    let ended = scene.connection.close_reason().unwrap();
+    let cancelled = Error::ConsumerCancelled { channel: 1, consumer_tag: EVIL.into() };
+    let blocked = Error::BlockedTimeout { endpoint: "x".into(), reason: EVIL.into(), after: Duration::from_secs(1) };
+    let tls = Error::Tls { endpoint: "x".into(), problem: TlsProblem::BadCertificate(EVIL.into()) };
+    let errors = [mechanism, login, vhost, closed, ended, cancelled, blocked, tls];
+    let told = errors.iter().flat_map(|error| [error.to_string(), format!("{error:?}"), format!("{error:#?}")]);
+    assert!(log.len() == 4, "{log:?}");
+    for text in told.chain(log) {
+        assert!(text.contains(SHOWN) && !text.contains(|c: char| c.is_control()), "{text:?}");
+    }
 }

@@ -34,6 +34,7 @@ stories! {
     a_consumer_tag_in_use_is_refused_before_the_broker_sees_it
     a_message_over_the_limit_is_refused_with_its_tag
     a_message_over_the_limit_is_told_before_its_body_comes
+    what_a_stream_queue_sent_is_not_given_back
     a_header_that_grew_in_the_broker_is_taken_up_to_twice_the_size_of_a_frame
     a_channel_without_handles_and_without_anything_going_on_is_closed
     a_channel_without_handles_is_closed_when_its_publishes_are_confirmed
@@ -420,6 +421,32 @@ fn a_message_over_the_limit_is_told_before_its_body_comes() {
     scene.wire.frame(3, 1, &[0; 60_000]);
     scene.run(&mut log).unwrap();
     assert!(log.len() == 2 && channel.is_open(), "{log:?}");
+}
+
+/// T7: a stream queue keeps its messages, and RabbitMQ closes the connection with 540 if one is rejected.
+fn what_a_stream_queue_sent_is_not_given_back() {
+    for (offset, rejects) in [(None, 3), (Some(7), 0)] {
+        let (mut scene, mut log, channel) = consuming();
+        let wire = scene.wire.clone();
+        let deliver = |tag: &str, delivery_tag| {
+            wire.say(1, basic::Deliver { consumer_tag: tag.into(), delivery_tag, ..Default::default() });
+            let properties = BasicProperties::new().header("n", 1);
+            let properties = match offset {
+                Some(offset) => properties.header("x-stream-offset", offset),
+                None => properties,
+            };
+            wire.content(1, &properties, b"x", 9);
+        };
+        deliver("never consumed", 1);
+        channel.basic_cancel("c").then(|_: &mut Log, _, _| ());
+        deliver("c", 2);
+        scene.run(&mut log).unwrap();
+        scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
+        deliver("c", 3);
+        scene.run(&mut log).unwrap();
+        let rejected = scene.wire.heard_methods().into_iter().filter(|(_, method)| method.name() == "basic.reject");
+        assert_eq!((rejected.count(), log.len()), (rejects, 0));
+    }
 }
 
 /// T25: the broker adds x-death to a header that just fitted, and sends it.

@@ -406,6 +406,9 @@ fn confirm_mode_needs_a_broker_that_knows_it() {
     channel.basic_publish("", "q", "a message to be confirmed").send().unwrap();
     scene.run(&mut log).unwrap();
     scene.wire.say(1, confirm::SelectOk {});
+    channel.basic_publish("", "q", "x").send().unwrap();
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
     scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["second"]);

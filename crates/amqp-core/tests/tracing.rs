@@ -340,6 +340,38 @@ fn what_goes_wrong_is_warned_of_once() {
         scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: true });
         scene.run(&mut ()).unwrap();
     });
+    // T29: a broker that delivers what nobody consumes is at fault, and is told so once for each tag.
+    let strangers = ["x", "y"].map(|tag| {
+        format!("consumer: a message for a consumer that there is not is given back channel=1 consumer_tag={tag}")
+    });
+    warned(&[&strangers[0], &strangers[1]], &|scene, channel| {
+        channel.basic_consume("q").consumer_tag("c").on_message(acking).send().unwrap();
+        for (delivery_tag, consumer_tag) in [(1, "x"), (2, "x"), (3, "c"), (4, "y"), (5, "x")] {
+            scene.wire.say(1, basic::Deliver { consumer_tag: consumer_tag.into(), delivery_tag, ..Default::default() });
+            scene.wire.content(1, &BasicProperties::new(), b"x", 9);
+        }
+        scene.run(&mut ()).unwrap();
+        let given_back = scene.wire.heard_methods().into_iter().filter(|(_, method)| method.name() == "basic.reject");
+        assert_eq!(given_back.count(), 4);
+    });
+    // What was on its way when the program cancelled is no trouble.
+    warned(&[], &|scene, channel| {
+        for nowait in [false, true] {
+            let consumer = channel.basic_consume("q").consumer_tag("c").on_message(acking);
+            consumer.send().unwrap();
+            scene.run(&mut ()).unwrap();
+            if nowait {
+                channel.basic_cancel("c").send().unwrap();
+            } else {
+                channel.basic_cancel("c").then(|(), _, _| ());
+            }
+            deliver(scene, 1, b"x", 1);
+            if !nowait {
+                scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
+            }
+            scene.run(&mut ()).unwrap();
+        }
+    });
     warned(&["request: a request is not answered channel=1 error=queue.declare-ok from"], &|scene, channel| {
         channel.queue_declare("q").then(|(), _, declared| drop(declared));
         scene.run(&mut ()).unwrap();

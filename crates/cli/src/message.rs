@@ -44,8 +44,8 @@ pub(crate) fn write(out: &mut impl Write, format: Format, message: &Shown<'_>) -
 
 fn object(message: &Shown<'_>) -> Json {
     let mut object = json!({
-        "exchange": message.exchange.to_string(),
-        "routing_key": message.routing_key.to_string(),
+        "exchange": message.exchange.to_string_lossy(),
+        "routing_key": message.routing_key.to_string_lossy(),
         "delivery_tag": message.delivery_tag,
         "redelivered": message.redelivered,
         "properties": properties(message.properties),
@@ -63,7 +63,7 @@ fn properties(properties: &BasicProperties) -> Json {
     macro_rules! texts {
         ($($name:ident)*) => { $(
             if let Some(text) = &properties.$name {
-                object.insert(stringify!($name).into(), text.to_string().into());
+                object.insert(stringify!($name).into(), text.to_string_lossy().into());
             }
         )* };
     }
@@ -83,7 +83,11 @@ fn properties(properties: &BasicProperties) -> Json {
 }
 
 fn table(table: &Table) -> Json {
-    table.iter().map(|(key, value)| (key.to_string(), json_value(value))).collect::<Map<_, _>>().into()
+    table
+        .iter()
+        .map(|(key, value)| (key.to_string_lossy().into_owned(), json_value(value)))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn json_value(value: &Value) -> Json {

@@ -19,7 +19,7 @@ use crate::{
     wire::{
         confirmation::Confirmation,
         frame::{Body, put_ack, put_method},
-        message::{DeliveryTag, Returned},
+        message::{DeliveryTag, Message, Returned},
         spec::{Arguments, Method, MethodId, basic, channel},
         strings::ShortString,
     },
@@ -197,6 +197,16 @@ impl<S: 'static> Channel<S> {
         self.0.shared.settle(&self.0.identity, Some(delivery_tag), |out, channel, delivery_tag| {
             put_small(out, channel, &basic::Nack { delivery_tag, multiple, requeue }.into());
         })
+    }
+
+    /// Puts a message back into its queue that nobody has taken. A stream queue keeps its messages: there is nothing to give
+    /// back, and RabbitMQ would close the connection with 540.
+    #[doc(hidden)]
+    pub fn give_back(&self, message: &Message) {
+        if !message.properties.is_of_stream_queue() {
+            // A channel that is closed has requeued it already.
+            let _ = self.basic_reject(message.delivery_tag, true);
+        }
     }
 
     /// Puts the channel into confirm mode (RabbitMQ): from now on publishes are numbered from 1, and `callback` is told

@@ -67,7 +67,7 @@ impl<S: 'static> CloseConnection<S> {
     }
 
     fn submit(self, then: Continuation<S>) -> Result<(), (Error, Continuation<S>)> {
-        let (code, text) = (self.code, Arc::from(self.text.to_string()));
+        let (code, text) = (self.code, Arc::from(self.text.to_string_lossy()));
         let close = connection::Close { reply_code: code, reply_text: self.text, class_id: 0, method_id: 0 };
         let mut last = Outbox::default();
         if let Err(invalid) = put_method(last.octets(), 0, &close.into(), FRAME_MIN_SIZE as usize) {

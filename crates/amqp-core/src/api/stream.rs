@@ -121,13 +121,13 @@ impl<S: 'static> Consume<S> {
         let message = Box::new(move |_: &mut S, channel: &Channel<S>, delivery: Delivery<'_>| {
             if let Some(refused) = feeder.queue.push(delivery.to_owned(), channel.shared()) {
                 if !no_ack {
-                    return channel.basic_reject(refused.delivery_tag, true);
+                    channel.give_back(&refused);
                 }
             }
             Ok(())
         });
         let ended = Box::new(move |tag: &ShortString| {
-            ended.end(Some(Error::ConsumerCancelled { channel, consumer_tag: tag.to_string().into() }));
+            ended.end(Some(Error::ConsumerCancelled { channel, consumer_tag: tag.to_string_lossy().into() }));
         });
         let callbacks = OnMessage { message, oversized: None, ended: Some(ended) };
         ConsumeWith { consume: self, callbacks }
@@ -267,7 +267,7 @@ impl<S: 'static> Drop for Consumer<S> {
         }
         if !self.no_ack {
             for message in untaken {
-                let _ = self.channel.basic_reject(message.delivery_tag, true);
+                self.channel.give_back(&message);
             }
         }
     }

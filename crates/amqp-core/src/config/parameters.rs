@@ -115,7 +115,8 @@ copied! {
 
     /// Returns how often all endpoints, with all their addresses, are tried before connecting fails. At least 1.
     ///
-    /// It is not tried again after the broker has explicitly refused the login or the virtual host.
+    /// It is not tried again after the broker has explicitly refused the login or the virtual host; it is after a limit of
+    /// connections is reached, and where a virtual host is down.
     connection_attempts: u32 = 1;
 
     /// Returns the pause before the next of the [`connection_attempts`](Self::connection_attempts). There is none between endpoints.

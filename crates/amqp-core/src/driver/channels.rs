@@ -89,7 +89,7 @@ impl<S: 'static> Driver<S> {
     fn channel_closed_by_broker(&mut self, number: u16, close: &channel::Close) {
         let reason = CloseReason {
             code: close.reply_code,
-            text: close.reply_text.to_string().into(),
+            text: close.reply_text.to_string_lossy().into(),
             method: (close.class_id, close.method_id),
         };
         let error = Error::ChannelClosedByBroker { channel: number, reason };

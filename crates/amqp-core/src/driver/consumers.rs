@@ -32,8 +32,9 @@ struct ChannelConsumers<S: 'static> {
     identity: Arc<Identity>,
     handle: WeakChannel<S>,
     consumers: Vec<Consumer<S>>,
-    /// The last consumers without acknowledgements that are gone: what still comes for them must not be rejected.
-    silent: VecDeque<Arc<ShortString>>,
+    /// The last consumers that are gone, and whether they were without acknowledgements: what still comes for them is no
+    /// surprise, and if they were, it must not be rejected.
+    gone: VecDeque<(Arc<ShortString>, bool)>,
     /// Who got the last message: mostly that one gets the next.
     last: usize,
     /// Nothing more is delivered, the broker requeues what it sent; what was asked for or could not be routed still comes.
@@ -64,17 +65,9 @@ impl<S: 'static> Consumers<S> {
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
-        let (consumers, silent) = (vec![], VecDeque::new());
-        let entry = ChannelConsumers {
-            identity,
-            handle,
-            consumers,
-            silent,
-            last: 0,
-            closing: false,
-            deaf: false,
-            confirm: None,
-        };
+        let (consumers, gone) = (vec![], VecDeque::new());
+        let entry =
+            ChannelConsumers { identity, handle, consumers, gone, last: 0, closing: false, deaf: false, confirm: None };
         if let Some(slot) = self.0.get_mut(index) {
             *slot = Some(entry);
         }
@@ -107,7 +100,7 @@ impl<S: 'static> Consumers<S> {
     ) {
         let identity = channel.identity().clone();
         if let Some(entry) = self.entry(&identity) {
-            entry.silent.retain(|silent| **silent != tag);
+            entry.gone.retain(|(gone, _)| **gone != tag);
             entry.consumers.push(Consumer { queue, tag: Arc::new(tag), channel, no_ack, cancelled: false, callbacks });
         }
     }
@@ -208,14 +201,11 @@ impl<S: 'static> Consumers<S> {
             Carrier::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } => {
                 let delivery_tag = DeliveryTag { generation: entry.identity.serial, tag: delivery_tag };
                 let Some(consumer) = entry.consumer(consumer_tag) else {
-                    if !entry.silent.iter().any(|tag| tag.as_bytes() == consumer_tag.as_bytes()) {
-                        reject(shared, number, delivery_tag.tag);
-                    }
-                    return Ok(None);
+                    return Ok(entry.unclaimed(shared, consumer_tag, delivery_tag.tag, incoming));
                 };
                 if consumer.cancelled {
                     if !consumer.no_ack {
-                        reject(shared, number, delivery_tag.tag);
+                        give_back(shared, number, delivery_tag.tag, incoming);
                     }
                     return Ok(None);
                 }
@@ -241,18 +231,45 @@ impl<S: 'static> Consumers<S> {
     }
 }
 
-/// Tags that a channel remembers of consumers without acknowledgements.
-const SILENT: usize = 64;
+/// Tags that a channel remembers of consumers that are gone.
+const GONE: usize = 64;
 
 impl<S: 'static> ChannelConsumers<S> {
     fn forget(&mut self, tag: &[u8]) {
-        for consumer in self.consumers.iter().filter(|consumer| consumer.no_ack && consumer.tag.as_bytes() == tag) {
-            if self.silent.len() == SILENT {
-                self.silent.pop_front();
-            }
-            self.silent.push_back(consumer.tag.clone());
+        let is = |consumer: &Consumer<S>| consumer.tag.as_bytes() == tag;
+        while let Some(at) = self.consumers.iter().position(is) {
+            let consumer = self.consumers.remove(at);
+            self.remember(consumer.tag, consumer.no_ack);
         }
-        self.consumers.retain(|consumer| consumer.tag.as_bytes() != tag);
+    }
+
+    fn remember(&mut self, tag: Arc<ShortString>, no_ack: bool) {
+        if self.gone.len() == GONE {
+            self.gone.pop_front();
+        }
+        self.gone.push_back((tag, no_ack));
+    }
+
+    /// A message for a consumer that is not there: one that has just gone, or one that never was. Of that one it is told, once.
+    #[cold]
+    fn unclaimed(
+        &mut self,
+        shared: &Shared<S>,
+        tag: ShortStr<'_>,
+        delivery_tag: u64,
+        incoming: &Incoming<'_>,
+    ) -> Option<Trouble> {
+        let gone = self.gone.iter().find(|(gone, _)| gone.as_bytes() == tag.as_bytes());
+        let (known, no_ack) = gone.map_or((false, false), |(_, no_ack)| (true, *no_ack));
+        if !no_ack {
+            give_back(shared, self.identity.number, delivery_tag, incoming);
+        }
+        if known {
+            return None;
+        }
+        let tag = tag.to_owned();
+        self.remember(Arc::new(tag.clone()), false);
+        Some(Trouble::NoConsumer(tag))
     }
 
     #[inline]
@@ -288,9 +305,11 @@ impl<S: 'static> Consumer<S> {
     }
 }
 
-/// Back into its queue: nobody wants it here any more.
-fn reject<S: 'static>(shared: &Shared<S>, number: u16, delivery_tag: u64) {
-    shared.lock().say(number, &basic::Reject { delivery_tag, requeue: true }.into());
+/// Back into its queue: nobody wants it here any more. A stream queue keeps its messages, and takes none back.
+fn give_back<S: 'static>(shared: &Shared<S>, number: u16, delivery_tag: u64, incoming: &Incoming<'_>) {
+    if !incoming.properties.is_of_stream_queue() {
+        shared.lock().say(number, &basic::Reject { delivery_tag, requeue: true }.into());
+    }
 }
 
 /// basic.get has found a message.
@@ -347,4 +366,6 @@ pub(crate) enum Trouble {
     Violation(Violation),
     /// The channel cannot go on.
     Channel(Error),
+    /// It was for a consumer that there is not.
+    NoConsumer(ShortString),
 }

@@ -52,14 +52,16 @@ impl<S: 'static> Driver<S> {
     pub(super) fn closed_by_broker(&mut self, close: &connection::Close, now: Instant) {
         let reason = CloseReason {
             code: close.reply_code,
-            text: close.reply_text.to_string().into(),
+            text: close.reply_text.to_string_lossy().into(),
             method: (close.class_id, close.method_id),
         };
         let error = match &self.life {
-            Life::Opening { step: Step::Shake(Handshake::Tune(login)), .. } => {
+            Life::Opening { step: Step::Shake(Handshake::Tune(login)), .. } if reason.code == 403 => {
                 self.authentication_refused(login.credentials(), Some(reason))
             }
-            Life::Opening { step: Step::Shake(Handshake::Open(_)), .. } => self.access_refused(Some(reason)),
+            Life::Opening { step: Step::Shake(Handshake::Open(_)), .. } if reason.refuses_vhost() => {
+                self.access_refused(Some(reason))
+            }
             _ => Error::ConnectionClosedByBroker { endpoint: self.endpoint(), reason },
         };
         self.part(&connection::CloseOk {}.into(), error, now);
@@ -82,7 +84,7 @@ impl<S: 'static> Driver<S> {
         let limit = self.shared.lock().limits().frame_max;
         let error = Error::HeaderTooLarge {
             endpoint: self.endpoint(),
-            queue: queue.map(|queue| queue.to_string().into()),
+            queue: queue.map(|queue| queue.to_string_lossy().into()),
             limit: limit.saturating_mul(2),
         };
         self.violated_by(&HEADER_TOO_LARGE, error, now);

@@ -139,6 +139,7 @@ impl<S: 'static> Driver<S> {
                         Ok(None) => {}
                         Ok(Some(Trouble::Violation(violation))) => self.violated(violation, now),
                         Ok(Some(Trouble::Channel(error))) => self.close_channel(number, error),
+                        Ok(Some(Trouble::NoConsumer(tag))) => events::no_consumer(&self.endpoint(), number, &tag),
                         Err(raised) => return Err(self.raised(number, raised)),
                     }
                 }
@@ -197,7 +198,7 @@ impl<S: 'static> Driver<S> {
                 let limit = self.shared.parameters.blocked_connection_timeout();
                 if blocked.is_none() {
                     let until = limit.and_then(|limit| now.checked_add(limit));
-                    *blocked = until.map(|until| (until, event.reason.to_string().into()));
+                    *blocked = until.map(|until| (until, event.reason.to_string_lossy().into()));
                 }
                 events::blocked(&self.endpoint(), &event.reason);
                 self.tell(Key::Blocked, Event::Blocked(event.reason));

@@ -1,6 +1,6 @@
 //! Addresses that could not be connected to, and how a failed connect is worded.
 
-use crate::error::Error;
+use crate::{error::Error, wire::strings::Escaped};
 use std::{collections::BTreeSet, fmt, io, net::SocketAddr, sync::Arc};
 
 /// An address that could not be connected to.
@@ -43,7 +43,7 @@ impl From<io::Error> for IoError {
 
 impl fmt::Display for IoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        Escaped(&self.text).fmt(f)
     }
 }
 

@@ -7,7 +7,10 @@ pub use crate::wire::fault::{Invalid, Violation};
 pub use attempt::{Attempt, IoError};
 use attempt::{causes, tried};
 
-use crate::{error::tls::TlsProblem, wire::message::Returned};
+use crate::{
+    error::tls::TlsProblem,
+    wire::{message::Returned, strings::Escaped},
+};
 use std::{fmt, io, sync::Arc, time::Duration};
 
 /// The result of everything that can fail here.
@@ -30,7 +33,7 @@ pub enum Error {
         reason: CloseReason,
     },
     /// This program closed the connection.
-    #[error("the connection was closed by this program: {code} {text}")]
+    #[error("the connection was closed by this program: {code} {}", Escaped(.text))]
     ConnectionClosedByClient {
         /// The reply code that was sent.
         code: u16,
@@ -46,7 +49,7 @@ pub enum Error {
         reason: CloseReason,
     },
     /// This program closed the channel.
-    #[error("channel {channel} was closed by this program: {code} {text}")]
+    #[error("channel {channel} was closed by this program: {code} {}", Escaped(.text))]
     ChannelClosedByClient {
         /// The channel's number.
         channel: u16,
@@ -58,7 +61,8 @@ pub enum Error {
 
     /// The broker ended a consumer, because its queue was deleted for example.
     #[error(
-        "the broker cancelled consumer \"{consumer_tag}\" on channel {channel}: its queue was deleted, or its node failed"
+        "the broker cancelled consumer \"{}\" on channel {channel}: its queue was deleted, or its node failed",
+        Escaped(.consumer_tag)
     )]
     ConsumerCancelled {
         /// The channel's number.
@@ -105,7 +109,7 @@ pub enum Error {
         reason: Option<CloseReason>,
     },
     /// The broker does not offer the SASL mechanism of these credentials; nothing was presented.
-    #[error("{endpoint} does not offer the SASL mechanism {wanted}, only: {offered}")]
+    #[error("{endpoint} does not offer the SASL mechanism {wanted}, only: {}", Escaped(.offered))]
     MechanismNotOffered {
         /// `host:port` of the broker.
         endpoint: Arc<str>,
@@ -115,7 +119,7 @@ pub enum Error {
         offered: Arc<str>,
     },
     /// The credentials had nothing to present, or no answer to a challenge of the broker's.
-    #[error("the {mechanism} credentials for {endpoint} failed: {problem}; nothing more was sent")]
+    #[error("the {mechanism} credentials for {endpoint} failed: {}; nothing more was sent", Escaped(.problem))]
     CredentialsFailed {
         /// `host:port` of the broker.
         endpoint: Arc<str>,
@@ -139,8 +143,9 @@ pub enum Error {
         /// Octets. 4096 [§4.2.3], and 8192 for RabbitMQ 4.1 and later.
         limit: usize,
     },
-    /// The broker refused the virtual host, or hung up where brokers do that because of it.
-    #[error("access to vhost \"{vhost}\" at {endpoint} refused{} - in a URL the vhost \"/\" is written %2F", said(.reason))]
+    /// The broker refused the virtual host, or hung up where brokers do that because of it. That a limit of the virtual host,
+    /// the user or the node is reached is no such refusal, but [`ConnectionClosedByBroker`](Self::ConnectionClosedByBroker).
+    #[error("access to vhost \"{vhost}\" at {endpoint} refused{}{}", said(.reason), vhost_hint(.reason))]
     AccessRefused {
         /// `host:port` of the broker.
         endpoint: Arc<str>,
@@ -172,7 +177,7 @@ pub enum Error {
         silence: Duration,
     },
     /// The broker blocked publishers for longer than `blocked_connection_timeout`.
-    #[error("{endpoint} blocked the connection for more than {} s: {reason}", .after.as_secs_f32())]
+    #[error("{endpoint} blocked the connection for more than {} s: {}", .after.as_secs_f32(), Escaped(.reason))]
     BlockedTimeout {
         /// `host:port` of the broker.
         endpoint: Arc<str>,
@@ -344,16 +349,34 @@ variants! {
 pub struct CloseReason {
     /// The reply code [§1.1], 404 for example.
     pub code: u16,
-    /// The reply text.
+    /// The reply text as it came; `Display` escapes control characters.
     pub text: Arc<str>,
     /// Class and method that it was about; zeros where it was about none.
     pub method: (u16, u16),
 }
 
+impl CloseReason {
+    /// What connection.open is refused with when the virtual host, the user or the node has too many connections: 530 as well,
+    /// but not for long perhaps.
+    fn is_limit(&self) -> bool {
+        self.code == 530 && self.text.contains("limit (") && self.text.ends_with("is reached")
+    }
+
+    /// Whether connection.open was refused because of the virtual host.
+    pub(crate) fn refuses_vhost(&self) -> bool {
+        matches!(self.code, 402 | 403 | 530) && !self.is_limit() && !self.is_of_tuning()
+    }
+
+    /// RabbitMQ did not like connection.tune-ok.
+    fn is_of_tuning(&self) -> bool {
+        self.code == 530 && self.text.contains("negotiate connection parameters")
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // RabbitMQ repeats the method in its text.
-        write!(f, "{} {}", self.code, self.text)?;
+        write!(f, "{} {}", self.code, Escaped(&self.text))?;
         if self.code == 406 && self.text.contains("unknown delivery tag") {
             f.write_str(" (acknowledged twice, or of a consumer without acknowledgements?)")?;
         }
@@ -484,6 +507,7 @@ impl Error {
             Self::AuthenticationRefused { reason, .. } | Self::AccessRefused { reason, .. } => {
                 reason.as_ref().is_some_and(|reason| matches!(reason.code, 403 | 530))
             }
+            Self::ConnectionClosedByBroker { reason, .. } => reason.is_of_tuning(),
             Self::MechanismNotOffered { .. }
             | Self::CredentialsFailed { .. }
             | Self::LoginTooLarge { .. }
@@ -539,7 +563,13 @@ impl Error {
 }
 
 fn from_queue(queue: &Option<Arc<str>>) -> String {
-    queue.as_ref().map_or_else(String::new, |queue| format!(" from queue \"{queue}\""))
+    queue.as_ref().map_or_else(String::new, |queue| format!(" from queue \"{}\"", Escaped(queue)))
+}
+
+/// Only where the name of the virtual host may be to blame.
+fn vhost_hint(reason: &Option<CloseReason>) -> &'static str {
+    let is_of_the_name = |reason: &CloseReason| reason.text.contains("not found") || reason.text.contains("refused");
+    if reason.as_ref().is_none_or(is_of_the_name) { " - in a URL the vhost \"/\" is written %2F" } else { "" }
 }
 
 fn said(reason: &Option<CloseReason>) -> String {

@@ -1,6 +1,6 @@
 //! What can go wrong in TLS, the same for every library.
 
-use crate::error::attempt::IoError;
+use crate::{error::attempt::IoError, wire::strings::Escaped};
 use std::{
     io::{self, ErrorKind},
     sync::Arc,
@@ -42,16 +42,16 @@ pub enum TlsProblem {
     #[error("the peer's certificate is not valid yet - is the clock of this machine right?")]
     NotYetValid,
     /// The peer's certificate is invalid in another way.
-    #[error("the peer's certificate is refused: {0}")]
+    #[error("the peer's certificate is refused: {}", Escaped(.0))]
     BadCertificate(Arc<str>),
     /// The peer sent an alert [RFC 8446 §6]. One about the client certificate comes after the handshake is over on the client's side.
-    #[error("the peer refused with the alert \"{0}\"{hint}", hint = hint(.0))]
+    #[error("the peer refused with the alert \"{}\"{hint}", Escaped(.0), hint = hint(.0))]
     Alert(Arc<str>),
     /// The server's name is not valid.
     #[error("\"{0}\" is no name that a certificate could be for")]
     BadName(Arc<str>),
     /// Anything else, in the words of the library.
-    #[error("{0}")]
+    #[error("{}", Escaped(.0))]
     Other(Arc<str>),
 }
 
@@ -71,7 +71,7 @@ impl From<TlsProblem> for io::Error {
 fn but_for(presented: &[String]) -> String {
     match presented {
         [] => String::new(),
-        names => format!(", but for {}", names.join(", ")),
+        names => format!(", but for {}", Escaped(names.join(", "))),
     }
 }
 

@@ -114,6 +114,10 @@ pub(crate) fn consumer_cancelled(endpoint: &str, channel: u16, consumer_tag: &im
     in_module!(consumer, warn, endpoint, channel, %consumer_tag, "cancelled by the broker");
 }
 
+pub(crate) fn no_consumer(endpoint: &str, channel: u16, consumer_tag: &impl Display) {
+    in_module!(consumer, warn, endpoint, channel, %consumer_tag, "a message for a consumer that there is not is given back");
+}
+
 pub(crate) fn timed_out(endpoint: &str, channel: u16, error: &Error) {
     in_module!(request, warn, endpoint, channel, %error, "a request is not answered");
 }

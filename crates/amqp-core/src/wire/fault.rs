@@ -1,5 +1,6 @@
 //! What is wrong with octets that arrive, and with values that cannot be sent.
 
+use crate::wire::strings::Escaped;
 use std::{fmt, sync::Arc};
 
 /// What a program asked for that cannot be put on the wire.
@@ -35,7 +36,7 @@ pub enum Invalid {
     #[error("RabbitMQ does not implement {0} and would close the connection")]
     NotImplemented(&'static str),
     /// The consumer tag is in use on this channel; the broker would close the whole connection with 530.
-    #[error("the consumer tag \"{0}\" is in use on this channel")]
+    #[error("the consumer tag \"{}\" is in use on this channel", Escaped(.0))]
     DuplicateConsumerTag(Arc<str>),
     /// A publish can only be answered in confirm mode.
     #[error(

@@ -124,7 +124,15 @@ properties! {
     cluster_id: ShortString, cluster_id: ShortStr<'a>, 0x0004;
 }
 
+/// The header in which a stream queue says where in it a message lies.
+const STREAM_OFFSET: &str = "x-stream-offset";
+
 impl BasicProperties {
+    /// Whether the message lies in a stream queue, as [`Properties::is_of_stream_queue`].
+    pub(crate) fn is_of_stream_queue(&self) -> bool {
+        self.headers.as_ref().is_some_and(|headers| headers.get(STREAM_OFFSET).is_some())
+    }
+
     /// No properties.
     pub fn new() -> Self {
         Self::default()
@@ -221,6 +229,12 @@ impl<'a> Properties<'a> {
     pub fn to_owned_lossy(&self) -> BasicProperties {
         let headers = self.headers().and_then(Result::ok);
         BasicProperties { headers, ..self.without_headers() }
+    }
+
+    /// Whether the message lies in a stream queue, which adds its offset: RabbitMQ closes the connection with 540 if such a
+    /// message is rejected.
+    pub(crate) fn is_of_stream_queue(&self) -> bool {
+        self.headers().and_then(Result::ok).is_some_and(|headers| headers.get(STREAM_OFFSET).is_some())
     }
 
     fn walk_list(octets: &'a [u8]) -> Result<Self, Violation> {

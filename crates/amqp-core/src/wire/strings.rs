@@ -5,7 +5,10 @@ use crate::wire::{
     fault::{Invalid, Violation},
     table::Value,
 };
-use std::{borrow::Borrow, fmt};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+};
 
 /// A name: a short string [§4.2.5.3] with its own octets, which need not be UTF-8.
 ///
@@ -139,6 +142,11 @@ macro_rules! octets {
             pub fn is_empty(&self) -> bool {
                 self.0.is_empty()
             }
+
+            /// Returns the text as it is, with U+FFFD where it is not UTF-8.
+            pub fn to_string_lossy(&self) -> Cow<'_, str> {
+                String::from_utf8_lossy(self.as_bytes())
+            }
         }
 
         impl AsRef<[u8]> for $String {
@@ -159,10 +167,12 @@ macro_rules! octets {
             }
         }
 
-        /// The text, with U+FFFD where it is not UTF-8.
+        /// Shows the text, with U+FFFD where it is not UTF-8 and with control characters escaped: it is the peer's, and may
+        /// not move the cursor of a terminal or begin a line of a log. [`to_string_lossy`](Self::to_string_lossy) has it as
+        /// it is.
         impl fmt::Display for $String {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&String::from_utf8_lossy(self.as_bytes()))
+                Escaped(&self.to_string_lossy()).fmt(f)
             }
         }
 
@@ -173,6 +183,33 @@ macro_rules! octets {
             }
         }
     )* };
+}
+
+/// Shows a peer's words with whatever would act instead of being read escaped, as Rust writes it: `\n`, `\u{1b}`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Escaped<T>(pub(crate) T);
+
+impl<T: AsRef<str>> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.as_ref();
+        if !text.contains(acts) {
+            return f.pad(text);
+        }
+        let mut escaped = String::with_capacity(text.len() + 16);
+        for c in text.chars() {
+            if acts(c) {
+                escaped.extend(c.escape_default());
+            } else {
+                escaped.push(c);
+            }
+        }
+        f.pad(&escaped)
+    }
+}
+
+/// Control characters, ends of lines, and what changes the direction of writing.
+fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 
 owned_octets!(ShortString, LongString);

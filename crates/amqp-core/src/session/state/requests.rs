@@ -104,7 +104,7 @@ impl<S: 'static> State<S> {
                 let error = Error::ChannelClosedByClient {
                     channel: identity.number,
                     code: close.reply_code,
-                    text: close.reply_text.to_string().into(),
+                    text: close.reply_text.to_string_lossy().into(),
                 };
                 channel.phase = ChannelPhase::Closing;
                 identity.close(error);
@@ -238,7 +238,7 @@ impl<S: 'static> State<S> {
         if method.consumer_tag.is_empty() {
             method.consumer_tag = channel.new_tag();
         } else if channel.has_tag(&method.consumer_tag) {
-            let tag = method.consumer_tag.to_string().into();
+            let tag = method.consumer_tag.to_string_lossy().into();
             return Err(Error::Invalid(Invalid::DuplicateConsumerTag(tag)));
         }
         let tag = method.consumer_tag.clone();
