@@ -92,7 +92,7 @@ impl<S: 'static> IoLoop<S> for OwnLoop<S> {
 
     fn start(&mut self, state: &mut S) -> Result<()> {
         loop {
-            let waited = match self.hub.turn(Instant::now(), state)? {
+            let waited = match self.hub.turn(&Instant::now, state)? {
                 Turn::Over => return Ok(()),
                 Turn::Sleep(until) if self.hub.may_sleep(self.waker.clone().into()) => self.wait(until),
                 Turn::Again | Turn::Sleep(_) => self.wait(Some(Instant::now())),

@@ -79,7 +79,7 @@ impl<S: 'static> Embedded<S> {
     /// Goes on with a callback's panic.
     pub fn turn(&mut self, state: &mut S) -> Result<Next> {
         self.hub.awake();
-        Ok(match self.hub.turn(Instant::now(), state)? {
+        Ok(match self.hub.turn(&Instant::now, state)? {
             Turn::Over => Next::Over,
             Turn::Sleep(until) if self.hub.may_sleep(self.waker.clone()) => {
                 Next::Wait(until.map(|until| until.saturating_duration_since(Instant::now())))

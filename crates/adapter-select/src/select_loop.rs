@@ -63,7 +63,7 @@ impl<S: 'static> SelectLoop<S> {
     /// # Panics
     /// Goes on with a callback's panic.
     pub fn turn(&mut self, state: &mut S, until: impl FnOnce() -> Until) -> Result<Turn> {
-        let turn = self.hub.turn(Instant::now(), state)?;
+        let turn = self.hub.turn(&Instant::now, state)?;
         match turn {
             Turn::Over => {}
             Turn::Again => self.wait(Some(Duration::ZERO))?,

@@ -473,7 +473,7 @@ fn addresses_that_fail_are_told_at_debug_and_the_round_is_warned_of() {
         #[expect(clippy::disallowed_methods, reason = "some instant to begin with")]
         let now = std::time::Instant::now();
         for _ in 0..9 {
-            hub.turn(now, &mut ()).unwrap();
+            hub.turn(&|| now, &mut ()).unwrap();
         }
     });
     let failed = at(Level::DEBUG, &told).into_iter().filter(|line| line.contains("an address failed")).count();

@@ -13,6 +13,10 @@ use std::{
     fmt, io,
     net::SocketAddr,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Waker,
     time::{Duration, Instant},
 };
@@ -27,7 +31,34 @@ pub struct Scene<S: 'static> {
     pub wire: Wire,
     /// The connection.
     pub connection: ConnectionHandle<S>,
-    now: Instant,
+    clock: Clock,
+}
+
+/// The clock of a [`Scene`], which jumps: a callback that has it can take long.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    start: Instant,
+    nanos: Arc<AtomicU64>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { start: Instant::now(), nanos: Arc::default() }
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, by: Duration) {
+        self.nanos.fetch_add(by.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// How far it has been moved since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    fn now(&self) -> Instant {
+        self.start + self.elapsed()
+    }
 }
 
 /// A stream in memory, as its far end sees it.
@@ -108,7 +139,7 @@ impl<S: 'static> Scene<S> {
         }
         let hub = Hub::new(Memory(wire.clone()));
         let connection = hub.handle().connect(parameters, on_open);
-        Self { hub, wire, connection, now: Instant::now() }
+        Self { hub, wire, connection, clock: Clock::new() }
     }
 
     /// Goes through the handshake with a peer that offers RabbitMQ's limits.
@@ -155,7 +186,7 @@ impl<S: 'static> Scene<S> {
                 self.wire.0.borrow_mut().told = true;
                 self.hub.ready(token, self.wire.is_readable());
             }
-            match self.hub.turn(self.now, state)? {
+            match self.hub.turn(&|| self.clock.now(), state)? {
                 Turn::Over => return Ok(true),
                 Turn::Sleep(_) if !self.wire.has_news() => return Ok(false),
                 Turn::Again | Turn::Sleep(_) => {}
@@ -176,7 +207,7 @@ impl<S: 'static> Scene<S> {
     /// # Errors
     /// What a callback returned.
     pub fn advance(&mut self, by: Duration, state: &mut S) -> Result<()> {
-        self.now += by;
+        self.clock.advance(by);
         self.run(state)
     }
 
@@ -185,18 +216,18 @@ impl<S: 'static> Scene<S> {
     /// # Errors
     /// What a callback returned.
     pub fn step(&mut self, by: Duration, state: &mut S) -> Result<()> {
-        self.now += by;
+        self.clock.advance(by);
         let token = self.wire.0.borrow().token;
         if let Some(token) = token {
             self.hub.ready(token, self.wire.is_readable());
         }
-        self.hub.turn(self.now, state).map(drop)
+        self.hub.turn(&|| self.clock.now(), state).map(drop)
     }
 
     /// When the loop would wake by itself, counted from now.
     pub fn sleeps_for(&mut self, state: &mut S) -> Option<Duration> {
-        match self.hub.turn(self.now, state) {
-            Ok(Turn::Sleep(Some(until))) => Some(until.saturating_duration_since(self.now)),
+        match self.hub.turn(&|| self.clock.now(), state) {
+            Ok(Turn::Sleep(Some(until))) => Some(until.saturating_duration_since(self.clock.now())),
             _ => None,
         }
     }
@@ -207,6 +238,11 @@ impl<S: 'static> Scene<S> {
         if let Some(token) = token {
             self.hub.ready(token, false);
         }
+    }
+
+    /// The clock, for callbacks that take long.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// The loop.

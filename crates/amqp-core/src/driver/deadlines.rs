@@ -77,7 +77,7 @@ impl<S: 'static> Driver<S> {
         while due(self.conversation.replies.first(self.shared.parameters.rpc_timeout())) {
             self.requests_timed_out();
         }
-        self.upkeep(now);
+        self.beat(now);
     }
 
     /// What is the end of a connection that still lives.
@@ -103,9 +103,18 @@ impl<S: 'static> Driver<S> {
         }
     }
 
+    /// What is due while there is more to read, or more that was read is to be handled: a heartbeat goes out. That the
+    /// broker is not heard meanwhile is no silence of its.
+    pub(crate) fn upkeep(&mut self, now: Instant) {
+        if let Some(heartbeat) = &mut self.conversation.heartbeat {
+            heartbeat.received(now);
+        }
+        self.beat(now);
+    }
+
     /// What does not depend on an answer: buffers are given back, a heartbeat goes out, a broker that has been silent for too
     /// long is given up.
-    pub(crate) fn upkeep(&mut self, now: Instant) {
+    fn beat(&mut self, now: Instant) {
         if self.life.has_ended() {
             return;
         }

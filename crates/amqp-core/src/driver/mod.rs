@@ -27,6 +27,8 @@ use crate::{
 };
 use conversation::Conversation;
 use life::{LastWords, Life, Step};
+use pace::Pace;
+pub(crate) use pace::{Handled, Now, SLOW};
 use std::{
     collections::VecDeque,
     mem,
@@ -41,6 +43,7 @@ mod deadlines;
 mod ending;
 mod life;
 mod opening;
+mod pace;
 
 /// One connection, served by its loop.
 ///
@@ -51,7 +54,8 @@ mod opening;
 /// 2. *Octets come*: they are read into [`inbox`](Self::inbox), [`received`](Self::received) is called for them, and
 ///    [`process`](Self::process) handles them; the end of the stream is [`end_of_stream`](Self::end_of_stream).
 /// 3. *Time passes*: when [`poll_timeout`](Self::poll_timeout) has come and a read has found nothing,
-///    [`handle_timeout`](Self::handle_timeout) is called, or [`upkeep`](Self::upkeep) while there is more to read.
+///    [`handle_timeout`](Self::handle_timeout) is called, or [`upkeep`](Self::upkeep) while there is more to read or, because
+///    callbacks are slow, more to handle.
 /// 4. *Octets go*: [`outgoing`](Self::outgoing) until it is empty or the socket takes no more, each write with
 ///    [`wrote`](Self::wrote) behind it, then [`weigh`](Self::weigh); a failure is [`write_failed`](Self::write_failed).
 /// 5. *The end*: when it [`is_over`](Self::is_over), [`failed`](Self::failed) says whether another endpoint may be tried
@@ -68,15 +72,17 @@ pub(crate) struct Driver<S: 'static> {
     consumers: Consumers<S>,
     /// Calls that are due, each with its channel: what stands behind one that panics is not lost.
     jobs: VecDeque<(u16, Job<S>)>,
+    pace: Pace,
 }
 
 impl<S: 'static> Driver<S> {
-    pub(crate) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>, now: Instant) -> Self {
         Self {
             life: Life::Opening { on_open, step: Step::Rest, until: None },
             conversation: Conversation::new(shared.parameters.max_message_size()),
             consumers: Consumers::default(),
             jobs: VecDeque::new(),
+            pace: Pace::new(now),
             shared,
         }
     }
@@ -105,18 +111,27 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    /// Handles everything that has been received and asked for.
-    pub(crate) fn process(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
-        let result = self.events(now, state);
+    /// Handles everything that has been received and asked for, unless callbacks take long.
+    pub(crate) fn process(&mut self, now: Instant, clock: Now<'_>, state: &mut S) -> Result<Handled, Raised> {
+        self.pace.begin(now);
+        let handled = self.events(now, clock, state);
         self.conversation.taken();
-        result
+        handled
     }
 
-    fn events(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
+    /// The time when callbacks last returned, or the beginning of this turn.
+    pub(crate) fn now(&self) -> Instant {
+        self.pace.now()
+    }
+
+    fn events(&mut self, now: Instant, clock: Now<'_>, state: &mut S) -> Result<Handled, Raised> {
         loop {
             while let Some((channel, job)) = self.jobs.pop_front() {
                 if let Err(raised) = lend(|| job(state)) {
                     return Err(self.raised(channel, raised));
+                }
+                if self.pace.called(clock) == Handled::Late {
+                    return Ok(Handled::Late);
                 }
             }
             if self.shared.news.load(Ordering::Acquire) {
@@ -125,7 +140,7 @@ impl<S: 'static> Driver<S> {
             }
             if !self.life.is_on() && !self.may_be_amqp() {
                 if self.jobs.is_empty() {
-                    return Ok(());
+                    return Ok(self.pace.end(clock));
                 }
                 continue;
             }
@@ -133,10 +148,11 @@ impl<S: 'static> Driver<S> {
             match protocol.next(inbox.unread()) {
                 Err(HEADER_TOO_LARGE) => self.header_too_large(now),
                 Err(violation) => self.violated(violation, now),
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(self.pace.end(clock)),
                 Ok(Some(Heard::Message(number, ref incoming))) => {
                     match self.consumers.message(&self.shared, &mut self.jobs, number, incoming, state) {
-                        Ok(None) => {}
+                        Ok(None) if self.pace.called(clock) == Handled::All => {}
+                        Ok(None) => return Ok(Handled::Late),
                         Ok(Some(Trouble::Violation(violation))) => self.violated(violation, now),
                         Ok(Some(Trouble::Channel(error))) => self.close_channel(number, error),
                         Ok(Some(Trouble::NoConsumer(tag))) => events::no_consumer(&self.endpoint(), number, &tag),
@@ -148,6 +164,9 @@ impl<S: 'static> Driver<S> {
                 Ok(Some(Heard::Confirmation(number, confirmation))) => {
                     if let Err(raised) = self.confirmed(number, confirmation, now, state) {
                         return Err(self.raised(number, raised));
+                    }
+                    if self.pace.called(clock) == Handled::Late {
+                        return Ok(Handled::Late);
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     config::endpoint::Endpoint,
-    driver::Driver,
+    driver::{Driver, Handled, Now},
     error::{
         Result,
         attempt::{Attempt, IoError},
@@ -31,8 +31,8 @@ pub(super) struct Link<S: 'static, T> {
     trial: u64,
     /// Where it stands in the hub's deadlines.
     pub(super) deadline: Option<Instant>,
-    /// Turns in a row in which something was due, and put off because there was more to read.
-    put_off: u32,
+    /// Reads in a row during which something was due, and put off because there was more to read.
+    put_off: usize,
 }
 
 /// What there is of a socket; what is said over it is the driver's.
@@ -49,6 +49,8 @@ enum Stage<T> {
         stream: Stream<T>,
         token: Token,
         watched: Interest,
+        /// How the stream has ended, until everything that came before is handled.
+        ended: Option<Option<io::Error>>,
     },
     Down,
 }
@@ -56,15 +58,15 @@ enum Stage<T> {
 /// Reads of one connection in a turn, so that a fast broker does not starve timers and other connections.
 const READS: usize = 8;
 
-/// Turns for which what is due is put off while there is more to read: together they read more than the sockets of both
-/// ends hold, so that an answer that has come in time is found.
-const PATIENCE: u32 = 16;
+/// Reads for which what is due is put off while there is more: together they read more than the sockets of both ends hold,
+/// so that an answer that has come in time is found.
+const PATIENCE: usize = 16 * READS;
 
 impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
-    pub(super) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>) -> Self {
+    pub(super) fn new(shared: Arc<Shared<S>>, on_open: OnOpen<S>, now: Instant) -> Self {
         Self {
             plan: EndpointPlan::new(&shared.parameters),
-            driver: Driver::new(shared, on_open),
+            driver: Driver::new(shared, on_open, now),
             stage: Stage::Waiting { until: None },
             queued: false,
             readable: false,
@@ -116,50 +118,63 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         &mut self,
         sockets: &mut Sockets<N>,
         now: Instant,
+        clock: Now<'_>,
         state: &mut S,
     ) -> Result<bool, Raised> {
         self.connect(sockets, now);
-        let (mut more, mut fruitless) = (false, false);
-        if let Stage::Up { stream, .. } = &mut self.stage {
-            self.driver.process(now, state)?;
-            for read in 1..=READS {
-                // What was readable stays so while a full stream pauses the reading.
-                if !self.driver.reads() || !std::mem::take(&mut self.readable) {
-                    break;
-                }
-                let filled = fill(&mut self.driver, stream, N::EDGE_TRIGGERED, now);
-                if let Err(raised) = self.driver.process(now, state) {
-                    self.readable = true;
-                    return Err(raised);
-                }
-                match filled {
-                    Filled::Empty => break,
-                    Filled::Fruitless => {
-                        (fruitless, self.readable) = (true, true);
-                        break;
-                    }
-                    Filled::More => {
-                        more = read == READS;
-                        self.readable = true;
-                    }
-                    Filled::End(error) => {
-                        if self.driver.has_last_words() {
-                            // The peer may have ended only its own half.
-                            let _ = flush(&mut self.driver, stream, now);
-                        }
-                        self.driver.end_of_stream(error);
-                        break;
-                    }
-                }
+        let (mut reads, mut fruitless) = (0, false);
+        let mut handled = self.receive(N::EDGE_TRIGGERED, (&mut reads, &mut fruitless), now, clock, state)?;
+        let more = reads == READS && self.readable;
+        if handled == Handled::All {
+            self.deadlines(more, reads, now);
+            handled = self.driver.process(now, clock, state)?;
+        }
+        let late = handled == Handled::Late;
+        if late {
+            self.deadlines(true, reads, self.driver.now());
+        }
+        let done = self.flush(sockets, self.driver.now());
+        Ok(more || fruitless || late || !done)
+    }
+
+    /// Reads and handles what there is, a turn's share of it at most.
+    fn receive(
+        &mut self,
+        edge: bool,
+        (reads, fruitless): (&mut usize, &mut bool),
+        now: Instant,
+        clock: Now<'_>,
+        state: &mut S,
+    ) -> Result<Handled, Raised> {
+        let Stage::Up { stream, ended, .. } = &mut self.stage else { return Ok(Handled::All) };
+        loop {
+            if self.driver.process(now, clock, state)? == Handled::Late {
+                return Ok(Handled::Late);
             }
-            if !stream.is_handshaking() {
-                self.driver.secured();
+            if let Some(error) = ended.take() {
+                if self.driver.has_last_words() {
+                    // The peer may have ended only its own half.
+                    let _ = flush(&mut self.driver, stream, now);
+                }
+                self.driver.end_of_stream(error);
+                break;
+            }
+            // What was readable stays so while a full stream pauses the reading.
+            if *fruitless || *reads == READS || !self.driver.reads() || !mem::take(&mut self.readable) {
+                break;
+            }
+            *reads += 1;
+            match fill(&mut self.driver, stream, edge, now) {
+                Filled::Empty => {}
+                Filled::More => self.readable = true,
+                Filled::Fruitless => (*fruitless, self.readable) = (true, true),
+                Filled::End(error) => *ended = Some(error),
             }
         }
-        self.deadlines(more, now);
-        self.driver.process(now, state)?;
-        more |= !self.flush(sockets, now);
-        Ok(more || fruitless)
+        if !stream.is_handshaking() {
+            self.driver.secured();
+        }
+        Ok(Handled::All)
     }
 
     /// Something is due: silence is judged only when a read has found nothing.
@@ -170,8 +185,8 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }
     }
 
-    /// Judges what is due, unless there is more to read: what is waited for may be among that.
-    fn deadlines(&mut self, more: bool, now: Instant) {
+    /// Judges what is due, unless there is more to read or to handle: what is waited for may be among that.
+    fn deadlines(&mut self, more: bool, reads: usize, now: Instant) {
         let is_due = |driver: &Driver<S>| driver.poll_timeout().is_some_and(|at| at <= now);
         if !is_due(&self.driver) {
             self.put_off = 0;
@@ -180,7 +195,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         if more {
             self.driver.upkeep(now);
             if self.put_off < PATIENCE && is_due(&self.driver) {
-                self.put_off += 1;
+                self.put_off += reads;
                 return;
             }
         }
@@ -190,7 +205,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
 
     /// Writes all that the socket takes. False: the driver has something to do because of it.
     pub(super) fn flush<N: Network<Socket = T>>(&mut self, sockets: &mut Sockets<N>, now: Instant) -> bool {
-        let Stage::Up { stream, token, watched } = &mut self.stage else { return !self.driver.has_news() };
+        let Stage::Up { stream, token, watched, .. } = &mut self.stage else { return !self.driver.has_news() };
         if let Err(error) = flush(&mut self.driver, stream, now) {
             self.driver.write_failed(error, now);
             self.readable = true;
@@ -286,7 +301,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
                         return self.driver.tls_failed(problem);
                     }
                 };
-                self.stage = Stage::Up { stream, token, watched: Interest::CONNECT };
+                self.stage = Stage::Up { stream, token, watched: Interest::CONNECT, ended: None };
                 self.driver.connected();
                 self.readable = true;
             }

@@ -15,6 +15,7 @@ pub use network::{Interest, Network, Token};
 
 use crate::{
     api::loop_handle::LoopHandle,
+    driver::{Now, SLOW},
     error::Result,
     session::{
         Shared,
@@ -28,7 +29,7 @@ use link::Link;
 use sockets::Sockets;
 use std::{
     collections::{BTreeSet, VecDeque},
-    fmt, io,
+    fmt, io, mem,
     net::SocketAddr,
     panic::resume_unwind,
     sync::Arc,
@@ -125,13 +126,17 @@ impl<S: 'static, N: Network> Hub<S, N> {
 
     /// Posts, due timers, what was read and asked for, and then everything that is to be written.
     ///
+    /// `clock` tells the time; it is read once, and again while callbacks run. After a callback that takes more than a few
+    /// milliseconds the turn ends with what is to be written and what is due, and the next one goes on.
+    ///
     /// # Errors
     /// A callback returned one, or nobody is told of an end. The next turn goes on behind it.
     ///
     /// # Panics
     /// Goes on with a callback's panic, when its connection is in order again.
-    pub fn turn(&mut self, now: Instant, state: &mut S) -> Result<Turn> {
-        let result = self.jobs(now, state).and_then(|()| self.connections(now, state));
+    pub fn turn(&mut self, clock: &dyn Fn() -> Instant, state: &mut S) -> Result<Turn> {
+        let mut now = clock();
+        let result = self.jobs(&mut now, clock, state).and_then(|()| self.connections(&mut now, clock, state));
         match result {
             Ok(()) => {}
             Err(Raised::Error(error)) => {
@@ -148,8 +153,8 @@ impl<S: 'static, N: Network> Hub<S, N> {
         take_all(&mut self.ready, &mut news.ready);
         let stopped = std::mem::take(&mut news.stop);
         let timer = news.timers.poll_timeout();
-        let more = news.is_any();
-        let idle = news.posts.is_empty() && news.connects.is_empty();
+        let more = news.is_any() || !self.posts.is_empty();
+        let idle = self.posts.is_empty() && news.posts.is_empty() && news.connects.is_empty();
         drop(news);
         self.settle_ready(now);
         if stopped || self.served && self.alive == 0 && idle {
@@ -163,19 +168,19 @@ impl<S: 'static, N: Network> Hub<S, N> {
     }
 
     /// What others have asked of the loop.
-    fn jobs(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
+    fn jobs(&mut self, now: &mut Instant, clock: Now<'_>, state: &mut S) -> Result<(), Raised> {
         let mut news = self.bell.lock();
         take_all(&mut self.ready, &mut news.ready);
         take_all(&mut self.posts, &mut news.posts);
         take_all(&mut self.connects, &mut news.connects);
         take_all(&mut self.resolved, &mut news.resolved);
-        news.timers.arm(now);
+        news.timers.arm(*now);
         drop(news);
         while let Some((shared, on_open)) = self.connects.pop_front() {
-            self.adopt(shared, on_open, now);
+            self.adopt(shared, on_open, *now);
         }
         while let Some((id, trial, addresses)) = self.resolved.pop_front() {
-            self.resolved(id, trial, addresses, now);
+            self.resolved(id, trial, addresses, *now);
         }
         while let Some(id) = self.ready.pop_front() {
             if let Some(Some(link)) = self.links.get_mut(id) {
@@ -184,17 +189,23 @@ impl<S: 'static, N: Network> Hub<S, N> {
         }
         while let Some(job) = self.posts.pop_front() {
             lend(|| job(state))?;
+            if is_slow(now, clock) {
+                return Ok(());
+            }
         }
         loop {
-            let job = self.bell.lock().timers.pop_due(now);
+            let job = self.bell.lock().timers.pop_due(*now);
             let Some(job) = job else { return Ok(()) };
             lend(|| job(state))?;
+            if is_slow(now, clock) {
+                return Ok(());
+            }
         }
     }
 
-    fn connections(&mut self, now: Instant, state: &mut S) -> Result<(), Raised> {
+    fn connections(&mut self, now: &mut Instant, clock: Now<'_>, state: &mut S) -> Result<(), Raised> {
         while let Some(&(at, id)) = self.deadlines.first() {
-            if at > now {
+            if at > *now {
                 break;
             }
             self.deadlines.pop_first();
@@ -208,7 +219,8 @@ impl<S: 'static, N: Network> Hub<S, N> {
             let Some(id) = self.work.pop_front() else { break };
             let Some(Some(link)) = self.links.get_mut(id) else { continue };
             link.queued = false;
-            let served = link.serve(&mut self.sockets, now, state);
+            let served = link.serve(&mut self.sockets, *now, clock, state);
+            *now = link.driver.now().max(*now);
             match served {
                 Ok(false) => {}
                 Ok(true) => Self::schedule(&mut self.work, link, id),
@@ -217,7 +229,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
                     return Err(raised);
                 }
             }
-            self.after(id, now);
+            self.after(id, *now);
         }
         Ok(())
     }
@@ -273,7 +285,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
 
     fn adopt(&mut self, shared: Arc<Shared<S>>, on_open: OnOpen<S>, now: Instant) {
         let id = shared.number;
-        let mut link = Link::new(shared, on_open);
+        let mut link = Link::new(shared, on_open, now);
         link.begin(&mut self.sockets, now);
         Self::schedule(&mut self.work, &mut link, id);
         if self.links.len() <= id {
@@ -292,6 +304,12 @@ impl<S: 'static, N: Network> Hub<S, N> {
             Self::schedule(&mut self.work, link, id);
         }
     }
+}
+
+/// Whether a post or a timer has taken long, so that the others wait until what is due meanwhile is done.
+fn is_slow(now: &mut Instant, clock: Now<'_>) -> bool {
+    let before = mem::replace(now, clock());
+    now.saturating_duration_since(before) > SLOW
 }
 
 /// Mostly there is nothing, which costs less to see than to append.

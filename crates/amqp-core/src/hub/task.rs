@@ -62,7 +62,7 @@ impl Task {
         hub.awake();
         for _ in 0..TURNS {
             self.report(hub);
-            match hub.turn(clock.now(), state)? {
+            match hub.turn(&|| clock.now(), state)? {
                 Turn::Over => return Poll::Ready(Ok(())),
                 Turn::Again => {}
                 Turn::Sleep(until) => {
