@@ -8,7 +8,7 @@ use pooka::{
     BlockingConnection, ConnectionHandle, ConnectionParameters, IoLoop, MioLoop, PublishOutcome, Result, SelectLoop,
     SmolConnection, TokioConnection,
 };
-use std::{future::Future, thread};
+use std::thread;
 
 const MESSAGES: u32 = 10;
 
@@ -43,7 +43,7 @@ async fn program(connection: ConnectionHandle) -> Result<()> {
 /// A loop on a thread of its own, and the program on this one.
 fn beside(
     mut ioloop: impl IoLoop<()> + Send + 'static,
-    connecting: impl Future<Output = Result<ConnectionHandle>>,
+    connecting: impl IntoFuture<Output = Result<ConnectionHandle>>,
 ) -> Result<()> {
     thread::spawn(move || ioloop.start(&mut ()));
     smol::block_on(async { program(connecting.await?).await })
@@ -56,12 +56,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match adapter.as_deref().unwrap_or("select") {
         "select" => {
             let ioloop = SelectLoop::new(Default::default())?;
-            let connecting = ioloop.handle().connection(parameters);
+            let connecting = ioloop.handle().connect(parameters);
             beside(ioloop, connecting)?;
         }
         "mio" => {
             let ioloop = MioLoop::new()?;
-            let connecting = ioloop.handle().connection(parameters);
+            let connecting = ioloop.handle().connect(parameters);
             beside(ioloop, connecting)?;
         }
         "tokio" => tokio::runtime::Runtime::new()?

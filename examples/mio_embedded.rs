@@ -86,7 +86,7 @@ fn main() -> Result<(), Failure> {
     let url = std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost:5672/%2F".into());
     let mut poll = Poll::new()?;
     let mut amqp = Embedded::new(poll.registry(), AMQP)?;
-    amqp.handle().connect(url.parse()?, App::on_open);
+    amqp.handle().connect(url.parse()?).then(App::on_open);
 
     let mut app = App { registry: poll.registry().try_clone()?, source: None, consumed: 0, wanted };
     let mut events = Events::with_capacity(64);

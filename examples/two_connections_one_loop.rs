@@ -28,7 +28,7 @@ impl App {
             opened?;
             Self::publish(connection, &queue)
         };
-        self.publisher = Some(channel.connection().ioloop().connect(parameters, publish));
+        self.publisher = Some(channel.connection().ioloop().connect(parameters).then(publish));
         Ok(())
     }
 
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::var("AMQP_URL").unwrap_or_else(|_| "amqp://guest:guest@localhost:5672/%2F".into());
     let parameters: ConnectionParameters = url.parse()?;
     let mut ioloop = SelectLoop::new(PollerKind::Auto)?;
-    ioloop.handle().connect(parameters, App::on_consumer_open);
+    ioloop.handle().connect(parameters).then(App::on_consumer_open);
     let mut app = App::default();
     ioloop.start(&mut app)?; // ends with the last connection
     println!("{} messages went from one connection to the other", app.consumed);

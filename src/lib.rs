@@ -138,8 +138,8 @@ pub use amqp_core::{ConnectionParameters, Error, Result, TlsOptions};
 /// depends on the handle that it was made with.
 pub mod request {
     pub use amqp_core::{
-        Ask, CloseConnection, Confirm, Consume, ConsumeWith, Handle, Lends, OpenChannel, Outcome, Oversized, Publish,
-        Publishing, Reply, Request, WaitForConfirms, Waits, Writable,
+        Ask, CloseConnection, Confirm, Connect, Consume, ConsumeWith, Handle, Lends, OpenChannel, Outcome, Oversized,
+        Publish, Publishing, Reply, Request, WaitForConfirms, Waits, Writable,
     };
     #[cfg(feature = "blocking")]
     pub use pooka_blocking::{

@@ -399,7 +399,7 @@ fn whatever_is_dropped_early_leaves_the_channel_in_step<R: Row>() {
 
         drop_early(at, || connection.channel()).await;
         let connect = || {
-            let connecting = connection.ioloop().connection(others.clone());
+            let connecting = connection.ioloop().connect(others.clone());
             async { connecting.await.unwrap().close().send().unwrap() }
         };
         drop_early(at, connect).await;
@@ -505,7 +505,7 @@ async fn assert_all_answered(connection: ConnectionHandle, proxy: &Proxy, fail: 
     let mut published = pin!(channel.basic_publish("", &queue, "body").into_future());
     let mut consumed = pin!(channel.basic_consume(&*queue).into_future());
     let mut opened = pin!(connection.channel().into_future());
-    let mut connected = pin!(connection.ioloop().connection(connection.parameters().clone()));
+    let mut connected = pin!(connection.ioloop().connect(connection.parameters().clone()).into_future());
     let mut channel_closed = pin!(other.close().into_future());
     let mut delivered = Box::pin(consumer.next());
     assert!(pends(declared.as_mut()));
@@ -710,7 +710,7 @@ fn a_broker_that_does_not_read_is_still_heard_and_costs_no_memory<R: Row>() {
         assert!(pends(waiting.as_mut()));
         assert!(connection.outbound_len() <= held && held < 300_000, "{held}");
         // Reading goes on.
-        let other = soon("a connect", connection.ioloop().connection(direct)).await.unwrap();
+        let other = soon("a connect", connection.ioloop().connect(direct)).await.unwrap();
         let there = self::channel(&other).await;
         for n in 0..100 {
             there.basic_publish("", &name, &[n]).send().unwrap();
@@ -735,7 +735,7 @@ fn a_stream_that_nobody_takes_from_is_bounded_and_stops_no_answer<R: Row>() {
         soon("confirm.select", channel.confirm_select()).await.unwrap();
         let name = format!("pooka.full.{}.{}", std::process::id(), std::any::type_name::<R>());
         soon("a declare", channel.queue_declare(&*name).durable(false).auto_delete(true)).await.unwrap();
-        let other = soon("a connect", connection.ioloop().connection(others)).await.unwrap();
+        let other = soon("a connect", connection.ioloop().connect(others)).await.unwrap();
         let there = self::channel(&other).await;
         soon("confirm.select", there.confirm_select()).await.unwrap();
         let consuming = channel.basic_consume(&*name).no_ack(true).capacity(10);
@@ -766,7 +766,7 @@ fn channels_that_are_dropped_while_the_connection_closes_fail_nothing<R: Row>() 
     R::run(parameters, |link| async move {
         let connection = link.open().await;
         for round in 0..20 {
-            let other = soon("a connect", connection.ioloop().connection(others.clone())).await.unwrap();
+            let other = soon("a connect", connection.ioloop().connect(others.clone())).await.unwrap();
             let (dropped, kept) = (channel(&other).await, channel(&other).await);
             let queue = queue(&dropped).await;
             let consumer = soon("basic.consume", dropped.basic_consume(&*queue)).await.unwrap();

@@ -455,7 +455,7 @@ impl App {
         self.published += 1;
         connection.add_on_close_callback(|app: &mut Self, connection, _| {
             if app.published < 3 {
-                connection.ioloop().connect(connection.parameters().clone(), Self::on_connected);
+                connection.ioloop().connect(connection.parameters().clone()).then(Self::on_connected);
             }
         });
         connection.close().send()

@@ -38,7 +38,7 @@ fn what_is_awaited_is_send() {
         channel.basic_get("q").await?;
         channel.connection().writable().await?;
         channel.connection().channel().await?;
-        channel.connection().ioloop().connection(ConnectionParameters::default()).await?;
+        channel.connection().ioloop().connect(ConnectionParameters::default()).await?;
         channel.close().await?;
         channel.connection().close().await
     }

@@ -114,7 +114,7 @@ impl<S: 'static> Connection<S> for OwnConnection<S> {
         on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
     ) -> Result<Self> {
         let ioloop = OwnLoop::new().map_err(failed)?;
-        let handle = ioloop.handle().connect(parameters, on_open);
+        let handle = ioloop.handle().connect(parameters).then(on_open);
         Ok(Self(ioloop, handle))
     }
 

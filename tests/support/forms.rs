@@ -65,7 +65,7 @@ impl<S: 'static> Connection<S> for OnThreads<S> {
     ) -> Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let ioloop = TokioLoop::new();
-        let handle = ioloop.handle().connect(parameters, on_open);
+        let handle = ioloop.handle().connect(parameters).then(on_open);
         Ok(Self { ioloop: ThreadsLoop { ioloop, runtime }, handle })
     }
 

@@ -22,7 +22,7 @@ use std::{
 /// # use pooka_mio::{Embedded, Next};
 /// # fn example(mut poll: mio::Poll) -> Result<(), Box<dyn std::error::Error>> {
 /// let mut embedded = Embedded::<()>::new(poll.registry(), mio::Token(1000))?;
-/// embedded.handle().connect("amqp://localhost".parse()?, |_, _, opened| opened);
+/// embedded.handle().connect("amqp://localhost".parse()?).then(|_, _, opened| opened);
 /// let mut events = mio::Events::with_capacity(64);
 /// while let Next::Wait(timeout) = embedded.turn(&mut ())? {
 ///     poll.poll(&mut events, timeout)?;

@@ -68,7 +68,7 @@ impl<S: 'static> Connection<S> for MioConnection<S> {
         on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
     ) -> Result<Self> {
         let ioloop = MioLoop::new()?;
-        let handle = ioloop.handle().connect(parameters, on_open);
+        let handle = ioloop.handle().connect(parameters).then(on_open);
         Ok(Self { ioloop, handle })
     }
 

@@ -129,7 +129,7 @@ impl<S: 'static> SelectConnection<S> {
         on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
     ) -> Result<Self> {
         let ioloop = SelectLoop::new(poller)?;
-        let handle = ioloop.handle().connect(parameters, on_open);
+        let handle = ioloop.handle().connect(parameters).then(on_open);
         Ok(Self { ioloop, handle })
     }
 }

@@ -99,7 +99,7 @@ impl<S: 'static> Connection<S> for SmolConnection<S> {
         on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
     ) -> Result<Self> {
         let ioloop = SmolLoop::new();
-        let handle = ioloop.handle().connect(parameters, on_open);
+        let handle = ioloop.handle().connect(parameters).then(on_open);
         Ok(Self { ioloop, handle })
     }
 

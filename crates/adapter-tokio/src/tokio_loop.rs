@@ -176,7 +176,7 @@ impl<S: 'static> Connection<S> for TokioConnection<S> {
         on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
     ) -> Result<Self> {
         let ioloop = TokioLoop::new();
-        let handle = ioloop.handle().connect(parameters, on_open);
+        let handle = ioloop.handle().connect(parameters).then(on_open);
         Ok(Self { ioloop, handle })
     }
 

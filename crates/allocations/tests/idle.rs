@@ -69,7 +69,7 @@ fn connect(ioloop: &LoopHandle<App>, parameters: &ConnectionParameters) {
         }
         Ok(())
     };
-    let connection = ioloop.connect(parameters.clone(), on_open);
+    let connection = ioloop.connect(parameters.clone()).then(on_open);
     connection.add_on_close_callback(|app: &mut App, _, error| app.lost.push(error.to_string()));
 }
 

@@ -46,7 +46,7 @@ pub use api::{
     connection::ConnectionHandle,
     consume::{Consume, ConsumeWith, Oversized},
     event::{Event, EventCallback, Source},
-    loop_handle::LoopHandle,
+    loop_handle::{Connect, LoopHandle},
     open_channel::OpenChannel,
     publish::{Publish, Publishing},
     request::{Ask, Confirm, Handle, Lends, Reply, Request, Waits},

@@ -169,7 +169,7 @@ fn a_loop_that_is_dropped_answers_whoever_awaits() {
     drop(scene);
     assert_eq!(ready(declared).unwrap_err(), Error::LoopGone);
     assert_eq!(ready(closed).unwrap_err(), Error::LoopGone);
-    let late = ioloop.connect(ConnectionParameters::default(), |_: &mut (), _, _| ());
+    let late = ioloop.connect(ConnectionParameters::default()).then(|_: &mut (), _, _| ());
     assert_eq!(ready(pin!(late.close().into_future())).unwrap_err(), Error::LoopGone);
     assert!(late.is_closed());
 }

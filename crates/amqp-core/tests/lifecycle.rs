@@ -623,7 +623,7 @@ fn a_hook_hears_its_methods_once_or_always() {
     assert_eq!(log, [ok("once"), ok("always"), "reply".into(), ok("always"), ok("b"), "reply".into()]);
 }
 
-/// K2, K4, K7, K8, K9: its manager is the one that the loop asks.
+/// K4, K7, K8: its manager is the one that the loop asks.
 fn the_callbacks_of_a_connection_are_within_reach() {
     let (mut scene, mut log, channel) = with_channel();
     let (connection, number) = (channel.connection(), channel.channel_number());

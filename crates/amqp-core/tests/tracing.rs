@@ -469,7 +469,7 @@ fn addresses_that_fail_are_told_at_debug_and_the_round_is_warned_of() {
     let told = Ear::hear(|| {
         let mut hub = Hub::new(Desert);
         let builder = ConnectionParameters::builder().connection_attempts(2).retry_delay(Duration::ZERO);
-        hub.handle().connect(builder.build().unwrap(), |(), _, _| ());
+        hub.handle().connect(builder.build().unwrap()).then(|(), _, _| ());
         #[expect(clippy::disallowed_methods, reason = "some instant to begin with")]
         let now = std::time::Instant::now();
         for _ in 0..9 {

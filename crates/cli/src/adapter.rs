@@ -73,7 +73,7 @@ pub(crate) fn run_with<W: 'static>(
         AdapterKind::Blocking => return (End::Usage("--adapter blocking has no callbacks".into()), None),
         AdapterKind::TokioMt => {
             let ioloop = TokioLoop::new();
-            let connection = ioloop.handle().connect(parameters, opened);
+            let connection = ioloop.handle().connect(parameters).then(opened);
             on_threads(ioloop, &connection, app)
         }
     };

@@ -138,7 +138,7 @@ impl<S: 'static> Scene<S> {
             wire.0.borrow_mut().tls = FarEnd::new(secrecy.server).ok();
         }
         let hub = Hub::new(Memory(wire.clone()));
-        let connection = hub.handle().connect(parameters, on_open);
+        let connection = hub.handle().connect(parameters).then(on_open);
         Self { hub, wire, connection, clock: Clock::new() }
     }
 

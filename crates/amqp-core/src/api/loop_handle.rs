@@ -14,23 +14,15 @@ use crate::{
     },
     wire::spec::connection,
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
 /// A loop, for everybody: cloned, sent to other threads, kept by callbacks.
 pub struct LoopHandle<S: 'static = ()>(pub(crate) Arc<Bell<S>>);
 
 impl<S: 'static> LoopHandle<S> {
-    /// Opens a connection on this loop; `on_open` as in [`Connection::open`].
-    pub fn connect<R: Outcome>(
-        &self,
-        parameters: ConnectionParameters,
-        on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
-    ) -> ConnectionHandle<S> {
-        self.begin(
-            parameters,
-            true,
-            Box::new(move |state, connection, opened| on_open(state, connection, opened).outcome()),
-        )
+    /// Opens a connection on this loop: with a callback ([`then`](Connect::then)), or by `.await`.
+    pub fn connect(&self, parameters: ConnectionParameters) -> Connect<S> {
+        Connect { ioloop: self.clone(), parameters }
     }
 
     /// Opens a connection whose user hears of every end by calls that fail: none comes out of the loop.
@@ -57,8 +49,7 @@ impl<S: 'static> LoopHandle<S> {
         connection
     }
 
-    /// Opens a connection on this loop, to be awaited. If nobody takes it, it is closed again.
-    pub fn connection(&self, parameters: ConnectionParameters) -> Awaited<ConnectionHandle<S>> {
+    fn connection(&self, parameters: ConnectionParameters) -> Awaited<ConnectionHandle<S>> {
         let slot = Slot::new();
         let opening = Opening(slot.clone());
         let connection = self.connect_for_calls(parameters, move |opened| opening.end(opened));
@@ -102,6 +93,38 @@ impl<S: 'static> LoopHandle<S> {
     /// Ends `start` after the turn that is going on.
     pub fn stop(&self) {
         self.0.ring(|news| news.stop = true);
+    }
+}
+
+/// A connection to be opened: nothing begins before [`then`](Self::then) or `.await`.
+#[must_use = "nothing begins before then() or .await"]
+#[derive(Debug)]
+pub struct Connect<S: 'static = ()> {
+    ioloop: LoopHandle<S>,
+    parameters: ConnectionParameters,
+}
+
+impl<S: 'static> Connect<S> {
+    /// Begins to connect and returns the connection; `on_open` is called when it is open, or with the reason why it could
+    /// not be opened.
+    pub fn then<R: Outcome>(
+        self,
+        on_open: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
+    ) -> ConnectionHandle<S> {
+        let on_open = Box::new(move |state: &mut S, connection: &ConnectionHandle<S>, opened| {
+            on_open(state, connection, opened).outcome()
+        });
+        self.ioloop.begin(self.parameters, true, on_open)
+    }
+}
+
+impl<S: 'static> IntoFuture for Connect<S> {
+    type Output = Result<ConnectionHandle<S>>;
+    type IntoFuture = Awaited<ConnectionHandle<S>>;
+
+    /// Begins to connect. If the connection is not taken, it is closed again.
+    fn into_future(self) -> Awaited<ConnectionHandle<S>> {
+        self.ioloop.connection(self.parameters)
     }
 }
 

@@ -138,7 +138,7 @@ impl<N: Network, C: Clock> Served<(), N, C> {
         mut self,
         parameters: ConnectionParameters,
     ) -> (Awaited<ConnectionHandle>, impl Future<Output = Result<()>>) {
-        let connecting = self.handle().connection(parameters);
+        let connecting = self.handle().connect(parameters).into_future();
         let driver = poll_fn(move |context| {
             loop {
                 if let Ok(poll) = catch_unwind(AssertUnwindSafe(|| self.poll(&mut (), context))) {

@@ -33,12 +33,14 @@ fn open(app: &mut App<Idle>, first: &ConnectionHandle<App<Idle>>) {
         return;
     }
     let end = first.clone();
-    first.ioloop().connect(first.parameters().clone(), move |app: &mut App<Idle>, connection, opened: Result<()>| {
-        if app.check(&end, opened.and_then(|()| connection.channel().send())).is_some() {
-            app.work.opened.push(connection.clone());
-            open(app, &end);
-        }
-    });
+    first.ioloop().connect(first.parameters().clone()).then(
+        move |app: &mut App<Idle>, connection, opened: Result<()>| {
+            if app.check(&end, opened.and_then(|()| connection.channel().send())).is_some() {
+                app.work.opened.push(connection.clone());
+                open(app, &end);
+            }
+        },
+    );
 }
 
 fn hold(app: &mut App<Idle>, first: &ConnectionHandle<App<Idle>>) {
