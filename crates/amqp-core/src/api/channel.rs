@@ -209,8 +209,12 @@ impl<S: 'static> Channel<S> {
         }
     }
 
-    /// Puts the channel into confirm mode (RabbitMQ): from now on publishes are numbered from 1, and `callback` is told
-    /// what became of them.
+    /// Puts the channel into confirm mode (RabbitMQ), with a callback for every confirm: pika's `confirm_delivery` with its
+    /// `ack_nack_callback`. Publishes are numbered from 1, and the callback gets the numbers that are acked or nacked.
+    ///
+    /// [`confirm_select`](Self::confirm_select) is confirm mode without it: each publish then returns its own outcome, and
+    /// no number has to be kept. The outcomes are there after this one, too.
+    #[doc(alias = "ack_nack_callback")]
     pub fn confirm_delivery<R: Outcome>(
         &self,
         mut callback: impl FnMut(&mut S, &Self, Confirmation) -> R + Send + 'static,

@@ -29,6 +29,8 @@ impl<S: 'static> ConnectionHandle<S> {
     connection_requests!();
 
     /// Opens a channel [§1.5.2.1]; it can be used at once, what is called on it goes out behind channel.open.
+    #[doc(alias = "create_channel")]
+    #[doc(alias = "open_channel")]
     pub fn channel(&self) -> OpenChannel<S> {
         OpenChannel::new(self.clone())
     }

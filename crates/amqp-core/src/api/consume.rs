@@ -100,6 +100,7 @@ impl<S: 'static> Consume<S> {
     }
 
     /// What is called with each message, in the order in which the broker sent them.
+    #[doc(alias = "set_delegate")]
     #[doc(alias = "on_message_callback")]
     pub fn on_message<R: Outcome>(
         self,

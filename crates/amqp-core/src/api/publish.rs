@@ -104,6 +104,7 @@ impl<'a, S: 'static> IntoFuture for Publish<'a, S> {
 }
 
 /// A publish that is awaited. Dropped before it was sent, nothing is sent; dropped later, its outcome is not told.
+#[doc(alias = "PublisherConfirm")]
 #[must_use = "nothing is sent before .await"]
 #[derive(Debug)]
 pub struct Publishing<'a, S: 'static = ()>(Progress<'a, S>);

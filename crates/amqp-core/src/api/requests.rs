@@ -207,3 +207,12 @@ impl Ask for basic::Get {
 fn unexpected() -> Error {
     Error::Protocol { endpoint: "the broker".into(), violation: Violation::command("a reply to another method") }
 }
+
+impl<H> Request<basic::Qos, H> {
+    /// Sets `global`, by pika 0.9's name.
+    #[deprecated(note = "AMQP's word is `global`")]
+    #[doc(hidden)]
+    pub fn all_channels(self, global: bool) -> Self {
+        self.global(global)
+    }
+}

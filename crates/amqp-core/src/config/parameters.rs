@@ -29,6 +29,9 @@ use crate::{
 /// assert_eq!(&*other.endpoint(), "rabbit.example:5672");
 /// # Ok::<(), amqp_core::error::Error>(())
 /// ```
+#[doc(alias = "URLParameters")]
+#[doc(alias = "AMQPUri")]
+#[doc(alias = "OpenConnectionArguments")]
 #[derive(Clone)]
 pub struct ConnectionParameters {
     fields: Arc<Fields>,
@@ -36,6 +39,7 @@ pub struct ConnectionParameters {
 }
 
 /// Builds [`ConnectionParameters`], and checks them in [`build`](Self::build). Each setter is described at the getter of its name.
+#[doc(alias = "ConnectionProperties")]
 #[derive(Clone, Default)]
 #[must_use]
 pub struct ParametersBuilder(Fields);

@@ -21,10 +21,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Every variant can be cloned and compared, so that one reason can be given to everybody who waits for it. `Display` is
 /// one line: what happened, where, and what to do about it where that is known. `{:?}` is the same line, because that is what
 /// a `main` that returns an error prints; `{:#?}` has the variant's name before it.
+#[doc(alias = "AMQPError")]
 #[non_exhaustive]
 #[derive(Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The broker closed the connection [§1.4.2.10].
+    #[doc(alias = "ConnectionClosed")]
     #[error("{endpoint} closed the connection: {reason}")]
     ConnectionClosedByBroker {
         /// `host:port` of the broker.
@@ -41,6 +43,8 @@ pub enum Error {
         text: Arc<str>,
     },
     /// The broker closed the channel [§1.5.2.5].
+    #[doc(alias = "AMQPChannelError")]
+    #[doc(alias = "ChannelClosed")]
     #[error("channel {channel} was closed by the broker: {reason}")]
     ChannelClosedByBroker {
         /// The channel's number.
@@ -73,6 +77,8 @@ pub enum Error {
 
     /// No endpoint could be connected to. Where only one was tried, once, and the network was not to blame, its own error
     /// is told instead.
+    #[doc(alias = "AMQPConnectionError")]
+    #[doc(alias = "AMQPConnectorException")]
     #[error("cannot connect to {endpoint} ({}): {}", tried(.attempts), causes(.attempts))]
     CannotConnect {
         /// `host:port`, as it was asked for; several are separated by commas.
@@ -81,6 +87,8 @@ pub enum Error {
         attempts: Arc<[Attempt]>,
     },
     /// The peer does not speak AMQP 0-9-1.
+    #[doc(alias = "IncompatibleProtocolError")]
+    #[doc(alias = "ProtocolVersionMismatch")]
     #[error("{endpoint} {what}")]
     IncompatibleProtocol {
         /// `host:port` of the peer.
@@ -97,6 +105,7 @@ pub enum Error {
         problem: TlsProblem,
     },
     /// The broker refused the login, or hung up where brokers do that because of a bad login.
+    #[doc(alias = "ProbableAuthenticationError")]
     #[error("login refused for user \"{user}\" with {mechanism} at {endpoint}{} - check user and password (guest may log in from localhost only)", said(.reason))]
     AuthenticationRefused {
         /// `host:port` of the broker.
@@ -109,6 +118,7 @@ pub enum Error {
         reason: Option<CloseReason>,
     },
     /// The broker does not offer the SASL mechanism of these credentials; nothing was presented.
+    #[doc(alias = "AuthenticationError")]
     #[error("{endpoint} does not offer the SASL mechanism {wanted}, only: {}", Escaped(.offered))]
     MechanismNotOffered {
         /// `host:port` of the broker.
@@ -145,6 +155,7 @@ pub enum Error {
     },
     /// The broker refused the virtual host, or hung up where brokers do that because of it. That a limit of the virtual host,
     /// the user or the node is reached is no such refusal, but [`ConnectionClosedByBroker`](Self::ConnectionClosedByBroker).
+    #[doc(alias = "ProbableAccessDeniedError")]
     #[error("access to vhost \"{vhost}\" at {endpoint} refused{}{}", said(.reason), vhost_hint(.reason))]
     AccessRefused {
         /// `host:port` of the broker.
@@ -155,12 +166,14 @@ pub enum Error {
         reason: Option<CloseReason>,
     },
     /// The program closed the connection before it was open.
+    #[doc(alias = "ConnectionOpenAborted")]
     #[error("the connection to {endpoint} was closed by this program before it was open")]
     OpenAborted {
         /// `host:port` of the broker.
         endpoint: Arc<str>,
     },
     /// The network connection broke.
+    #[doc(alias = "StreamLostError")]
     #[error("the connection to {endpoint} was lost: {cause}")]
     StreamLost {
         /// `host:port` of the broker.
@@ -169,6 +182,7 @@ pub enum Error {
         cause: IoError,
     },
     /// Nothing was heard from the broker for two heartbeat intervals.
+    #[doc(alias = "AMQPHeartbeatTimeout")]
     #[error("nothing heard from {endpoint} for {} s, two heartbeat intervals: the connection is dead", .silence.as_secs())]
     HeartbeatTimeout {
         /// `host:port` of the broker.
@@ -177,6 +191,7 @@ pub enum Error {
         silence: Duration,
     },
     /// The broker blocked publishers for longer than `blocked_connection_timeout`.
+    #[doc(alias = "ConnectionBlockedTimeout")]
     #[error("{endpoint} blocked the connection for more than {} s: {}", .after.as_secs_f32(), Escaped(.reason))]
     BlockedTimeout {
         /// `host:port` of the broker.
@@ -187,6 +202,8 @@ pub enum Error {
         after: Duration,
     },
     /// The broker broke the protocol; the connection was closed with the violation's reply code.
+    #[doc(alias = "UnexpectedFrameError")]
+    #[doc(alias = "ProtocolSyntaxError")]
     #[error("{endpoint} broke the protocol: {violation}")]
     Protocol {
         /// `host:port` of the broker.
@@ -232,6 +249,8 @@ pub enum Error {
         limit: u16,
     },
     /// The connection is not open yet.
+    #[doc(alias = "ConnectionWrongStateError")]
+    #[doc(alias = "ChannelWrongStateError")]
     #[error("the connection is not open yet: wait for its open callback; nothing was sent")]
     NotOpen,
     /// The outbound buffer is full; nothing was sent.
@@ -257,9 +276,11 @@ pub enum Error {
         limit: u64,
     },
     /// A mandatory message came back, because no queue is bound for it: pika's `UnroutableError`.
+    #[doc(alias = "UnroutableError")]
     #[error("the message for exchange \"{}\" with key \"{}\" came back: {} {}", .0.exchange, .0.routing_key, .0.reply_code, .0.reply_text)]
     Unroutable(Arc<Returned>),
     /// The broker could not take responsibility for a message: pika's `NackError`.
+    #[doc(alias = "NackError")]
     #[error("the broker refused a message on channel {channel} (basic.nack): it is not stored; publish it again")]
     Nacked {
         /// The channel's number.
@@ -391,6 +412,7 @@ impl From<Invalid> for Error {
 }
 
 /// How a loop cannot be used.
+#[doc(alias = "ReentrancyError")]
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misuse {
@@ -475,6 +497,7 @@ impl Error {
     }
 
     /// Whether there is no connection, or none any more, so that a new one is needed: pika's `AMQPConnectionError`.
+    #[doc(alias = "AMQPConnectionError")]
     pub fn is_connection_error(&self) -> bool {
         match self {
             Self::ConnectionClosedByBroker { .. }
@@ -520,6 +543,7 @@ impl Error {
 
     /// Whether a channel or one of its consumers is over, while the connection goes on: pika's `AMQPChannelError`. A message
     /// that came back or was refused harms no channel.
+    #[doc(alias = "AMQPChannelError")]
     pub fn is_channel_error(&self) -> bool {
         match self {
             Self::ChannelClosedByBroker { .. }

@@ -21,8 +21,10 @@ pub enum PublishOutcome {
     /// The broker has taken responsibility for it.
     Acked,
     /// The broker could not take responsibility for it.
+    #[doc(alias = "NackError")]
     Nacked,
     /// It was mandatory and nothing is bound for it: here it is again.
+    #[doc(alias = "UnroutableError")]
     Returned(Box<Returned>),
 }
 

@@ -26,6 +26,8 @@ use std::{
 /// assert_eq!(parameters.port(), 5671);
 /// # Ok::<(), amqp_core::Error>(())
 /// ```
+#[doc(alias = "SSLOptions")]
+#[doc(alias = "OwnedTLSConfig")]
 #[derive(Clone, Default)]
 #[must_use]
 pub struct TlsOptions {

@@ -102,6 +102,7 @@ pub struct Message {
 }
 
 /// A message that the broker could not route and gave back [§1.8.3.10].
+#[doc(alias = "BasicReturnMessage")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Returned {
     /// 312 for example: no queue is bound for it.

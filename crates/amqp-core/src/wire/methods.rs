@@ -234,6 +234,7 @@ macro_rules! every_method {
             arguments: Table .arguments,
         } request {
             /// Declares a direct exchange [§1.6.2.1]: creates it unless it exists; durable unless said otherwise.
+            #[doc(alias = "ExchangeDeclareOptions")]
             fn exchange_declare(exchange: ShortString)
         }
 
@@ -324,6 +325,7 @@ macro_rules! every_method {
             /// A named queue is durable, one that the broker names is exclusive, unless said otherwise: newer brokers
             /// refuse
             /// queues that are neither.
+            #[doc(alias = "QueueDeclareOptions")]
             fn queue_declare(queue: ShortString) checked by has_a_name_or_a_reply
         }
 
@@ -353,6 +355,7 @@ macro_rules! every_method {
         } request {
             /// Binds a queue to an exchange [§1.7.2.3], with the queue's name as the routing key unless another is
             /// given.
+            #[doc(alias = "QueueBindOptions")]
             fn queue_bind(queue: ShortString, exchange: ShortString)
         }
 
@@ -434,6 +437,7 @@ macro_rules! every_method {
             global: bool .global,
         } request {
             /// Limits the unacknowledged messages of each consumer that is made from now on [§1.8.3.1]; 0 is no limit.
+            #[doc(alias = "BasicQosOptions")]
             fn basic_qos(prefetch_count: u16)
         }
 
@@ -534,6 +538,7 @@ macro_rules! every_method {
             no_ack: bool .no_ack,
         } request {
             /// Asks for one message [§1.8.3.10]; `None` if the queue is empty.
+            #[doc(alias = "BasicGetOptions")]
             fn basic_get(queue: ShortString)
         }
 

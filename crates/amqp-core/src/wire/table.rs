@@ -21,6 +21,7 @@ use crate::wire::{
 /// let arguments = Table::new().with("x-queue-type", "quorum").with("x-max-length", 1000);
 /// assert_eq!(arguments.get("x-max-length"), Some(&1000.into()));
 /// ```
+#[doc(alias = "FieldTable")]
 #[derive(Clone, Default, PartialEq)]
 pub struct Table(Vec<(ShortString, Value)>);
 
@@ -131,6 +132,8 @@ impl IntoIterator for Table {
 /// A value in a table, with the letter that RabbitMQ knows its type by.
 ///
 /// Each is sent in exactly the width that its name says. Integers over [`i64::MAX`] have no type.
+#[doc(alias = "AMQPValue")]
+#[doc(alias = "FieldValue")]
 #[non_exhaustive]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Value {
