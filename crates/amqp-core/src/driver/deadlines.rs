@@ -51,7 +51,7 @@ impl<S: 'static> Driver<S> {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let own = match &self.life {
-            Life::Failed { words, .. } | Life::Over(words) => return words.until(),
+            Life::Failed { words, .. } | Life::Parting { words, .. } | Life::Over(words) => return words.until(),
             Life::Opening { until, .. } | Life::Closing { until } => *until,
             Life::Open { blocked } => blocked.as_ref().map(|(until, _)| *until),
         };
@@ -67,7 +67,7 @@ impl<S: 'static> Driver<S> {
         let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if let Some(words) = self.life.words() {
             if due(words.until()) {
-                self.life.fall_silent();
+                self.fall_silent();
             }
             return;
         }

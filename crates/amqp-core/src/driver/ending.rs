@@ -2,13 +2,12 @@
 
 use crate::{
     api::{connection::ConnectionHandle, event::Event},
-    driver::{Conversation, Driver, LastWords, Life, Step, conversation::Broken},
+    driver::{Conversation, Driver, End, LastWords, Life, Step, conversation::Broken},
     error::{CloseReason, Error, attempt::IoError, tls::TlsProblem},
     protocol::handshake::Handshake,
     session::{
         Op,
         callbacks::Key,
-        channel::{ChannelState, Phase as ChannelPhase},
         reply::{Answer, Continuation},
         state::Rest,
     },
@@ -45,7 +44,7 @@ impl<S: 'static> Driver<S> {
                 self.life = Life::Closing { until: now.checked_add(self.shared.parameters.close_timeout()) };
                 self.consumers.all_closing();
             }
-            Life::Closing { .. } | Life::Over(_) => {}
+            Life::Closing { .. } | Life::Parting { .. } | Life::Over(_) => {}
         }
     }
 
@@ -136,7 +135,7 @@ impl<S: 'static> Driver<S> {
             _ => Error::StreamLost { endpoint, cause },
         };
         self.lost(error, LastWords::Said);
-        self.life.fall_silent();
+        self.fall_silent();
     }
 
     /// Writing has failed: what the broker said before it hung up is still to be read.
@@ -162,12 +161,12 @@ impl<S: 'static> Driver<S> {
         };
     }
 
-    /// It is over: first the connection is dead, then everything outstanding is answered in order, then the channels are
-    /// told, then the connection.
+    /// It is over. The connection is dead for its handles before anybody hears of it; those who wait for something hear of it
+    /// when the last words have been written.
     fn over(&mut self, error: Error, words: LastWords, last: Option<&Method>) {
         let (on_open, words) = match mem::replace(&mut self.life, Life::Over(words)) {
-            Life::Over(earlier) => {
-                self.life = Life::Over(earlier);
+            life @ (Life::Over(_) | Life::Parting { .. }) => {
+                self.life = life;
                 return;
             }
             Life::Opening { on_open, .. } => (Some(on_open), words),
@@ -176,7 +175,31 @@ impl<S: 'static> Driver<S> {
         };
         self.life = Life::Over(words);
         let ended = self.shared.lock().end(error.clone(), last);
-        let Some(Rest { channels, closers, fifo, ops, room }) = ended else { return };
+        let Some(rest) = ended else { return };
+        let end = Box::new(End { error, on_open, rest });
+        if words == LastWords::Said {
+            self.fall_silent();
+            self.tell_end(*end);
+        } else {
+            self.life = Life::Parting { words, end };
+        }
+    }
+
+    /// The last words have had their chance: the program hears of the end.
+    pub(super) fn part_with_program(&mut self) {
+        match mem::replace(&mut self.life, Life::Over(LastWords::Said)) {
+            Life::Parting { words, end } => {
+                self.life = Life::Over(words);
+                self.tell_end(*end);
+            }
+            life => self.life = life,
+        }
+    }
+
+    /// Everything outstanding is answered in order, then the close callbacks of the channels are called, then the
+    /// connection's.
+    fn tell_end(&mut self, End { error, on_open, rest }: End<S>) {
+        let Rest { channels, closers, fifo, ops, room } = rest;
         room.wake();
         events::closed(&self.endpoint(), &error);
         let opened = on_open.is_none();
@@ -184,12 +207,6 @@ impl<S: 'static> Driver<S> {
             let (handle, error) = (ConnectionHandle(self.shared.clone()), error.clone());
             self.jobs.push_back((0, Box::new(move |state| on_open(state, &handle, Err(error)))));
             self.tell(Key::OpenError, Event::OpenError(self.reason()));
-        }
-        for ChannelState { identity, phase, .. } in channels.values() {
-            match phase {
-                ChannelPhase::Deserted => identity.end(error.clone()),
-                ChannelPhase::Open | ChannelPhase::Closing => identity.close(error.clone()),
-            }
         }
         let mut told = closers.iter().chain(fifo.iter().map(|pending| &pending.then)).any(Continuation::is_somebody);
         let mut over = vec![];
@@ -214,6 +231,13 @@ impl<S: 'static> Driver<S> {
             told |= self.tell(Key::Close, Event::Close(error.clone()));
             self.ended(told, error);
         }
+    }
+
+    /// Nothing can be written any more, and nothing is kept for it.
+    pub(super) fn fall_silent(&mut self) {
+        self.life.fall_silent();
+        let unsent = self.shared.lock().abandon();
+        drop((unsent, mem::take(&mut self.conversation.writing)));
     }
 
     /// An end that nobody was told comes out of the loop, or a program would wait for ever, or end as if all were well.
@@ -241,13 +265,16 @@ impl<S: 'static> Driver<S> {
     /// Whether the end has come, and nothing is left to say or to call; with octets unwritten that were taken from here.
     pub(crate) fn is_over(&self, unwritten: bool) -> bool {
         let said = || !unwritten && !self.is_writing() && !self.shared.lock().has_unsent();
-        self.jobs.is_empty() && self.life.words().is_some_and(|words| words == LastWords::Said || said())
+        self.jobs.is_empty()
+            && !self.life.is_parting()
+            && self.life.words().is_some_and(|words| words == LastWords::Said || said())
     }
 }
 
 /// The loop is dropped: there is no state to lend any more, so callbacks are dropped, uncalled and unlocked.
 impl<S: 'static> Drop for Driver<S> {
     fn drop(&mut self) {
+        self.part_with_program();
         self.over(Error::LoopGone, LastWords::Said, None);
         self.jobs.clear();
     }

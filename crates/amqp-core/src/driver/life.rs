@@ -3,17 +3,17 @@
 use crate::{
     error::{Error, Stage},
     protocol::handshake::Handshake,
-    session::op::OnOpen,
+    session::{op::OnOpen, state::Rest},
 };
 use std::{sync::Arc, time::Instant};
 
 /// What a connection is doing, with all that it needs for that and for what can come next.
 ///
 /// ```text
-/// Opening ──► Open ──► Closing ──► Over
-///   │  ▲        └────────────────►──┘│
-///   ▼  │ the next endpoint           │
-/// Failed ─────────────────────────►──┘ the last one
+/// Opening ──► Open ──► Closing ──► Parting ──► Over
+///   │  ▲        └────────────────────┘           │
+///   ▼  │ the next endpoint                       │
+/// Failed ─────────────────────────────────────►──┘ the last one
 /// ```
 pub(super) enum Life<S: 'static> {
     /// It has not been open yet; `on_open` is called when it is, or when nothing is left to try.
@@ -25,8 +25,19 @@ pub(super) enum Life<S: 'static> {
     /// Our connection.close is sent; everything but the broker's own close, and what was asked for before, is ignored
     /// until close-ok [§1.4.2.10].
     Closing { until: Option<Instant> },
+    /// It is over, and the broker is told first: nothing of the program's is called or woken before the last words had their
+    /// chance to be written.
+    Parting { words: LastWords, end: Box<End<S>> },
     /// It is over for the program.
     Over(LastWords),
+}
+
+/// Why a connection is over, and who is still to hear of it.
+pub(super) struct End<S: 'static> {
+    pub(super) error: Error,
+    /// It has never been open.
+    pub(super) on_open: Option<OnOpen<S>>,
+    pub(super) rest: Rest<S>,
 }
 
 /// What an endpoint is tried with at the moment.
@@ -60,10 +71,14 @@ impl<S: 'static> Life<S> {
         matches!(self, Self::Closing { .. })
     }
 
+    pub(super) fn is_parting(&self) -> bool {
+        matches!(self, Self::Parting { .. })
+    }
+
     /// The last words of a connection, or of an endpoint, that has come to its end.
     pub(super) fn words(&self) -> Option<LastWords> {
         match self {
-            Self::Failed { words, .. } | Self::Over(words) => Some(*words),
+            Self::Failed { words, .. } | Self::Parting { words, .. } | Self::Over(words) => Some(*words),
             Self::Opening { .. } | Self::Open { .. } | Self::Closing { .. } => None,
         }
     }
@@ -74,7 +89,7 @@ impl<S: 'static> Life<S> {
 
     /// Nothing can be written any more.
     pub(super) fn fall_silent(&mut self) {
-        if let Self::Failed { words, .. } | Self::Over(words) = self {
+        if let Self::Failed { words, .. } | Self::Parting { words, .. } | Self::Over(words) = self {
             *words = LastWords::Said;
         }
     }

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 use conversation::Conversation;
-use life::{LastWords, Life, Step};
+use life::{End, LastWords, Life, Step};
 use pace::Pace;
 pub(crate) use pace::{Handled, Now, SLOW};
 use std::{
@@ -111,9 +111,12 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    /// Handles everything that has been received and asked for, unless callbacks take long.
+    /// Handles everything that has been received and asked for, unless something is to be written first.
     pub(crate) fn process(&mut self, now: Instant, clock: Now<'_>, state: &mut S) -> Result<Handled, Raised> {
         self.pace.begin(now);
+        if self.life.is_parting() {
+            self.part_with_program();
+        }
         let handled = self.events(now, clock, state);
         self.conversation.taken();
         handled
@@ -130,8 +133,8 @@ impl<S: 'static> Driver<S> {
                 if let Err(raised) = lend(|| job(state)) {
                     return Err(self.raised(channel, raised));
                 }
-                if self.pace.called(clock) == Handled::Late {
-                    return Ok(Handled::Late);
+                if self.pace.called(clock) == Handled::Halfway {
+                    return Ok(Handled::Halfway);
                 }
             }
             if self.shared.news.load(Ordering::Acquire) {
@@ -151,8 +154,8 @@ impl<S: 'static> Driver<S> {
                 Ok(None) => return Ok(self.pace.end(clock)),
                 Ok(Some(Heard::Message(number, ref incoming))) => {
                     match self.consumers.message(&self.shared, &mut self.jobs, number, incoming, state) {
-                        Ok(None) if self.pace.called(clock) == Handled::All => {}
-                        Ok(None) => return Ok(Handled::Late),
+                        Ok(None) if self.pace.called(clock) == Handled::All => continue,
+                        Ok(None) => return Ok(Handled::Halfway),
                         Ok(Some(Trouble::Violation(violation))) => self.violated(violation, now),
                         Ok(Some(Trouble::Channel(error))) => self.close_channel(number, error),
                         Ok(Some(Trouble::NoConsumer(tag))) => events::no_consumer(&self.endpoint(), number, &tag),
@@ -165,10 +168,13 @@ impl<S: 'static> Driver<S> {
                     if let Err(raised) = self.confirmed(number, confirmation, now, state) {
                         return Err(self.raised(number, raised));
                     }
-                    if self.pace.called(clock) == Handled::Late {
-                        return Ok(Handled::Late);
+                    if self.pace.called(clock) == Handled::Halfway {
+                        return Ok(Handled::Halfway);
                     }
                 }
+            }
+            if self.life.is_parting() {
+                return Ok(Handled::Halfway);
             }
         }
     }

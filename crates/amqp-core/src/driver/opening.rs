@@ -85,7 +85,7 @@ impl<S: 'static> Driver<S> {
     /// There is no TLS with this peer.
     pub(crate) fn tls_failed(&mut self, problem: TlsProblem) {
         self.lost(Error::Tls { endpoint: self.endpoint(), problem }, LastWords::Said);
-        self.life.fall_silent();
+        self.fall_silent();
     }
 
     /// Before the connection is open: whether what has come is worth looking at as frames of AMQP 0-9-1.

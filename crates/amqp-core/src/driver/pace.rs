@@ -11,9 +11,9 @@ pub(crate) type Now<'a> = &'a dyn Fn() -> Instant;
 pub(crate) enum Handled {
     /// Everything is handled.
     All,
-    /// There is more, but callbacks have taken long: first what they have sent is to be written, and what is due meanwhile
-    /// is to be done.
-    Late,
+    /// There is more, but first what was sent is to be written, and what is due is to be done: callbacks have taken long, or
+    /// the last words are said.
+    Halfway,
 }
 
 /// Measures callbacks without reading the clock after each: while they are quick, once in [`STRIDE`] calls; while one of
@@ -65,8 +65,8 @@ impl Pace {
         let now = clock();
         let took = now.saturating_duration_since(self.since);
         self.since = now;
-        let handled = if took > SLOW { Handled::Late } else { Handled::All };
-        self.stride = if handled == Handled::Late { 1 } else { STRIDE.min(self.stride * 2) };
+        let handled = if took > SLOW { Handled::Halfway } else { Handled::All };
+        self.stride = if handled == Handled::Halfway { 1 } else { STRIDE.min(self.stride * 2) };
         self.left = self.stride;
         handled
     }

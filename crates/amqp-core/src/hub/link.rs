@@ -129,12 +129,12 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
             self.deadlines(more, reads, now);
             handled = self.driver.process(now, clock, state)?;
         }
-        let late = handled == Handled::Late;
-        if late {
+        let halfway = handled == Handled::Halfway;
+        if halfway {
             self.deadlines(true, reads, self.driver.now());
         }
         let done = self.flush(sockets, self.driver.now());
-        Ok(more || fruitless || late || !done)
+        Ok(more || fruitless || halfway || !done)
     }
 
     /// Reads and handles what there is, a turn's share of it at most.
@@ -148,8 +148,8 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
     ) -> Result<Handled, Raised> {
         let Stage::Up { stream, ended, .. } = &mut self.stage else { return Ok(Handled::All) };
         loop {
-            if self.driver.process(now, clock, state)? == Handled::Late {
-                return Ok(Handled::Late);
+            if self.driver.process(now, clock, state)? == Handled::Halfway {
+                return Ok(Handled::Halfway);
             }
             if let Some(error) = ended.take() {
                 if self.driver.has_last_words() {

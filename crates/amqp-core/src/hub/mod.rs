@@ -140,10 +140,12 @@ impl<S: 'static, N: Network> Hub<S, N> {
         match result {
             Ok(()) => {}
             Err(Raised::Error(error)) => {
+                self.flush(now);
                 events::raised(&error);
                 return Err(error);
             }
             Err(Raised::Panic(payload)) => {
+                self.flush(now);
                 events::callback_panicked();
                 resume_unwind(payload);
             }
@@ -232,6 +234,16 @@ impl<S: 'static, N: Network> Hub<S, N> {
             self.after(id, *now);
         }
         Ok(())
+    }
+
+    /// Writes what callbacks have sent, without waiting: the program may take what one of them raised for its end.
+    fn flush(&mut self, now: Instant) {
+        take_all(&mut self.ready, &mut self.bell.lock().ready);
+        for id in self.ready.iter().chain(&self.work) {
+            if let Some(Some(link)) = self.links.get_mut(*id) {
+                link.flush(&mut self.sockets, now);
+            }
+        }
     }
 
     /// Those that rang while they were served have been served.

@@ -214,8 +214,13 @@ impl<S: 'static> State<S> {
 
     /// An attempt begins anew. What the last one did not write is returned.
     pub(crate) fn begin_anew(&mut self) -> Outbox {
-        self.in_flight = 0;
         self.limits = Limits::PROVISIONAL;
+        self.abandon()
+    }
+
+    /// Nothing of what waits can be written; it is returned.
+    pub(crate) fn abandon(&mut self) -> Outbox {
+        self.in_flight = 0;
         mem::take(&mut self.outbox)
     }
 
@@ -274,6 +279,13 @@ impl<S: 'static> State<S> {
         }
         if let Some(method) = last_words {
             self.say(0, method);
+        }
+        // Under this lock, or who finds a channel closed could not be told why.
+        for ChannelState { identity, phase, .. } in self.channels.values() {
+            match phase {
+                ChannelPhase::Deserted => identity.end(error.clone()),
+                ChannelPhase::Open | ChannelPhase::Closing => identity.close(error.clone()),
+            }
         }
         self.phase = Phase::Closed(error);
         self.paused = 0;
