@@ -699,7 +699,7 @@ fn a_broker_that_does_not_read_is_still_heard_and_costs_no_memory<R: Row>() {
         let channel = channel(&connection).await;
         soon("confirm.select", channel.confirm_select()).await.unwrap();
         let name = format!("pooka.clogged.{}.{}", std::process::id(), std::any::type_name::<R>());
-        soon("a declare", channel.queue_declare(&*name).durable(false).auto_delete(true)).await.unwrap();
+        soon("a declare", channel.queue_declare(&*name).auto_delete(true)).await.unwrap();
         let bulk = queue(&channel).await;
         let mut consumer = soon("basic.consume", channel.basic_consume(&*name)).await.unwrap();
         proxy.hold(Way::ToBroker);
@@ -734,7 +734,7 @@ fn a_stream_that_nobody_takes_from_is_bounded_and_stops_no_answer<R: Row>() {
         let channel = channel(&connection).await;
         soon("confirm.select", channel.confirm_select()).await.unwrap();
         let name = format!("pooka.full.{}.{}", std::process::id(), std::any::type_name::<R>());
-        soon("a declare", channel.queue_declare(&*name).durable(false).auto_delete(true)).await.unwrap();
+        soon("a declare", channel.queue_declare(&*name).auto_delete(true)).await.unwrap();
         let other = soon("a connect", connection.ioloop().connect(others)).await.unwrap();
         let there = self::channel(&other).await;
         soon("confirm.select", there.confirm_select()).await.unwrap();

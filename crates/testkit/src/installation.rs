@@ -3,12 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, io};
+use std::{env, fs, io};
 
 /// A RabbitMQ with its Erlang: the system's, or a tree of unpacked packages.
 #[derive(Debug)]
 pub(crate) struct Installation {
     root: PathBuf,
+    major: u32,
 }
 
 impl Installation {
@@ -19,7 +20,7 @@ impl Installation {
     }
 
     fn at(root: &Path) -> io::Result<Self> {
-        let found = Self { root: root.to_owned() };
+        let found = Self { root: root.to_owned(), major: major(root).unwrap_or_default() };
         if found.server().exists() {
             return Ok(found);
         }
@@ -32,6 +33,11 @@ impl Installation {
                 server.display()
             ),
         ))
+    }
+
+    /// The first number of RabbitMQ's version; 0 where its folders do not tell it.
+    pub(crate) fn major(&self) -> u32 {
+        self.major
     }
 
     /// The script behind `/usr/sbin/rabbitmq-server`, which insists on being root.
@@ -54,9 +60,18 @@ impl Installation {
     }
 }
 
+/// Packages have one folder `rabbitmq_server-VERSION`.
+fn major(root: &Path) -> Option<u32> {
+    fs::read_dir(root.join("usr/lib/rabbitmq/lib")).ok()?.find_map(|entry| {
+        let name = entry.ok()?.file_name().into_string().ok()?;
+        name.strip_prefix("rabbitmq_server-")?.split('.').next()?.parse().ok()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folder::Folder;
 
     #[test]
     fn a_missing_server_is_an_error_that_says_what_to_do() {
@@ -64,5 +79,18 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().contains("/no/such/folder/usr/lib/rabbitmq"), "{error}");
         assert!(error.to_string().contains("POOKA_RABBITMQ_ROOT"), "{error}");
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_server_in_the_folder() {
+        let root = Folder::create().unwrap();
+        let rabbitmq = root.path().join("usr/lib/rabbitmq");
+        assert!(Installation::at(root.path()).is_err());
+        fs::create_dir_all(rabbitmq.join("lib/rabbitmq_server-4.0.5")).unwrap();
+        fs::create_dir_all(rabbitmq.join("bin")).unwrap();
+        fs::write(rabbitmq.join("bin/rabbitmq-server"), "").unwrap();
+        assert_eq!(Installation::at(root.path()).unwrap().major(), 4);
+        fs::remove_dir(rabbitmq.join("lib/rabbitmq_server-4.0.5")).unwrap();
+        assert_eq!(Installation::at(root.path()).unwrap().major(), 0);
     }
 }

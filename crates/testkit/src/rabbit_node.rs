@@ -45,12 +45,19 @@ impl RabbitNode {
     ///
     /// The server is the one in the folder `POOKA_RABBITMQ_ROOT`, or the system's. The error of a node that does not come up
     /// carries the last lines of its log.
+    ///
+    /// A RabbitMQ that can refuse deprecated features (4) refuses them, as one of the future will.
     pub fn start() -> io::Result<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts a node as [`start`](Self::start) does, with lines of `rabbitmq.conf` that are read after the usual ones.
+    pub fn start_with(configuration: &str) -> io::Result<Self> {
         lifeline::follow();
         let mut attempts = 3;
         loop {
             attempts -= 1;
-            match Self::start_on(Ports::free()?) {
+            match Self::start_on(Ports::free()?, configuration) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
                 outcome => return outcome,
             }
@@ -58,7 +65,7 @@ impl RabbitNode {
     }
 
     /// `AddrInUse` when somebody seems to have taken one of the ports meanwhile.
-    fn start_on(ports: Ports) -> io::Result<Self> {
+    fn start_on(ports: Ports, more: &str) -> io::Result<Self> {
         let installation = Installation::find()?;
         let folder = Folder::create()?;
         let name = folder.name();
@@ -67,7 +74,8 @@ impl RabbitNode {
         folder.write(CA, &authority.certificate())?;
         folder.write("server.pem", &issued.certificate)?;
         folder.write("server.key", &issued.key)?;
-        folder.write("rabbitmq.conf", &configuration(&ports, folder.path()))?;
+        let denied = if installation.major() < 4 { "" } else { DEPRECATED_FEATURES_DENIED };
+        folder.write("rabbitmq.conf", &(configuration(&ports, folder.path()) + denied + more))?;
         folder.write("advanced.config", "[].\n")?;
         folder.write("enabled_plugins", "[rabbitmq_auth_mechanism_ssl].\n")?;
 
@@ -129,6 +137,11 @@ impl RabbitNode {
     /// that nobody gets it while the node is down.
     pub fn port(&self) -> u16 {
         self.ports.amqp
+    }
+
+    /// The first number of the version of its RabbitMQ.
+    pub fn major(&self) -> u32 {
+        self.installation.major()
     }
 
     /// The process id of the Erlang machine; `None` while the node is down.
@@ -328,6 +341,13 @@ fn encoded(path: &Path) -> String {
 
 const IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
 
+/// All that RabbitMQ 4.0 permits unless a configuration denies it.
+const DEPRECATED_FEATURES_DENIED: &str = "deprecated_features.permit.amqp_address_v1 = false
+deprecated_features.permit.global_qos = false
+deprecated_features.permit.queue_master_locator = false
+deprecated_features.permit.ram_node_type = false
+deprecated_features.permit.transient_nonexcl_queues = false
+";
 const CA: &str = "ca.pem";
 
 fn is_a_setting(variable: &OsString) -> bool {
@@ -370,7 +390,7 @@ mod tests {
         for take in [|ports: &Ports| ports.amqp, |ports: &Ports| ports.amqps, |ports: &Ports| ports.epmd] {
             let ports = Ports::free().unwrap();
             let _taken = std::net::TcpListener::bind(("127.0.0.1", take(&ports))).unwrap();
-            let error = RabbitNode::start_on(ports).unwrap_err();
+            let error = RabbitNode::start_on(ports, "").unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
         }
     }

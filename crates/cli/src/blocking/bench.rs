@@ -2,7 +2,7 @@
 
 use crate::{
     commands::bench::{
-        DROP, KEY, PINGPONG, SYNC,
+        DROP, KEY, SYNC,
         report::{self, Latencies, Usage, status_kb},
     },
     end::End,
@@ -50,7 +50,7 @@ fn declare_drop(channel: &BlockingChannel) -> Result<()> {
 }
 
 fn sync(channel: &BlockingChannel) -> Result<u32> {
-    Ok(channel.queue_declare(SYNC).durable(false).exclusive(false).call()?.message_count)
+    Ok(channel.queue_declare(SYNC).call()?.message_count)
 }
 
 fn publish(channel: &BlockingChannel, options: &Bench, extra: &mut Extra) -> Result<Span> {
@@ -115,11 +115,11 @@ fn gets(channel: &BlockingChannel, options: &Bench, extra: &mut Extra) -> Result
 }
 
 fn pings(channel: &BlockingChannel, options: &Bench, extra: &mut Extra) -> Result<Span> {
-    channel.queue_declare(PINGPONG).durable(false).exclusive(false).call()?;
-    let mut pongs = channel.consume(PINGPONG).no_ack(true).capacity(CAPACITY).call()?;
+    let queue = channel.queue_declare("").call()?.queue;
+    let mut pongs = channel.consume(&queue).no_ack(true).capacity(CAPACITY).call()?;
     let body = body(options);
     each(options, extra, || {
-        channel.basic_publish("", PINGPONG, &body).send()?;
+        channel.basic_publish("", &queue, &body).send()?;
         pongs.next().unwrap_or(Err(Error::LoopGone)).map(drop)
     })
 }

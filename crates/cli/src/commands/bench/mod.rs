@@ -64,10 +64,8 @@ type BenchChannel = Channel<App<Run>>;
 /// An exchange without a queue, which drops every message.
 pub(crate) const DROP: &str = "bench.drop";
 pub(crate) const KEY: &str = "bench";
-/// The queue whose declaration is answered when everything before it has been taken.
-pub(crate) const SYNC: &str = "bench.sync";
-/// The queue that the ping-pong publishes to and consumes from.
-pub(crate) const PINGPONG: &str = "bench.pp";
+/// A queue of the connection's own, named by the broker. Its declaration is answered when everything before it has been taken.
+pub(crate) const SYNC: &str = "";
 
 impl Run {
     /// Starts the measurement.

@@ -15,7 +15,7 @@ pub(super) fn unconfirmed(_: &mut App<Run>, connection: &BenchConnection) -> Res
         app.work.pressed = held > 0;
         if app.work.pressed { Ok(()) } else { publish(app, &publishing) }
     });
-    channel.queue_declare(SYNC).durable(false).exclusive(false).then(|app: &mut App<Run>, channel, ready| {
+    channel.queue_declare(SYNC).then(|app: &mut App<Run>, channel, ready| {
         ready?;
         app.work.begin();
         publish(app, channel)
@@ -33,7 +33,7 @@ fn publish(app: &mut App<Run>, channel: &BenchChannel) -> Result<()> {
     if run.begun == run.options.messages {
         if run.done == 0 {
             run.done = run.begun;
-            channel.queue_declare(SYNC).durable(false).exclusive(false).then(|app: &mut App<Run>, channel, synced| {
+            channel.queue_declare(SYNC).then(|app: &mut App<Run>, channel, synced| {
                 let count = f64::from(synced?.message_count);
                 finish(app, &channel.connection(), &[("server_count", count)]);
                 Ok::<_, Error>(())

@@ -1,6 +1,6 @@
 //! One message at a time: the next begins when the last is done.
 
-use super::{BenchChannel, BenchConnection, DROP, KEY, PINGPONG, Run, declare_drop, finish};
+use super::{BenchChannel, BenchConnection, DROP, KEY, Run, declare_drop, finish};
 use crate::app::{App, channel};
 use pooka::{Channel, Delivery, Error, PublishOutcome, Result};
 
@@ -63,19 +63,23 @@ fn get(app: &mut App<Run>, channel: &BenchChannel) {
 
 pub(super) fn pings(_: &mut App<Run>, connection: &BenchConnection) -> Result<()> {
     let channel = channel(connection)?;
-    channel.queue_declare(PINGPONG).durable(false).exclusive(false).send()?;
     let pong = |app: &mut App<Run>, channel: &Channel<App<Run>>, _: Delivery<'_>| -> Result<()> {
         if through(app, channel) { ping(app, channel) } else { Ok(()) }
     };
-    channel.basic_consume(PINGPONG).no_ack(true).on_message(pong).then(|app: &mut App<Run>, channel, consuming| {
-        consuming?;
-        app.work.begin();
-        ping(app, channel)
+    channel.queue_declare("").then(move |app: &mut App<Run>, channel, declared| {
+        app.work.queue = declared?.queue.to_string();
+        let consume = channel.basic_consume(&app.work.queue).no_ack(true).on_message(pong);
+        consume.then(|app: &mut App<Run>, channel, consuming| {
+            consuming?;
+            app.work.begin();
+            ping(app, channel)
+        });
+        Ok::<_, Error>(())
     });
     Ok(())
 }
 
 fn ping(app: &mut App<Run>, channel: &BenchChannel) -> Result<()> {
     app.work.latencies.begin();
-    channel.basic_publish("", PINGPONG, &app.work.body).send()
+    channel.basic_publish("", &app.work.queue, &app.work.body).send()
 }
