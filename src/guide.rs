@@ -17,6 +17,9 @@ pub mod tracing {}
 #[doc = include_str!("../docs/architecture.md")]
 pub mod architecture {}
 
+#[doc = include_str!("../docs/broker-differences.md")]
+pub mod broker_differences {}
+
 #[doc = include_str!("../docs/faults.md")]
 pub mod faults {}
 

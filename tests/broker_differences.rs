@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use pooka::{
-    BlockingChannel, BlockingConnection, ConnectionParameters, Error, ParametersBuilder, Result, Table,
+    BlockingChannel, BlockingConnection, ConnectionParameters, Error, Result, Table, config::ParametersBuilder,
     error::CloseReason,
 };
 use pooka_testkit::RabbitNode;
@@ -38,8 +38,11 @@ fn a_permitted_feature_can_be_asked_for() {
     assert_eq!(under_qos(&node), 1);
 }
 
+/// Says what the broker answered.
+type Measure = fn(&RabbitNode) -> String;
+
 /// What is measured, on a node whose guest may do everything.
-const ROWS: &[(&str, fn(&RabbitNode) -> String)] = &[
+const ROWS: &[(&str, Measure)] = &[
     ("connection.tune: channels, octets of a frame, heartbeat", tune),
     ("a frame_max of 4096 in connection.tune-ok", |node| {
         said(opened(&node.url(), |builder| builder.frame_max(4096)).map(|connection| connection.close().call()))
@@ -335,7 +338,7 @@ fn requeued(node: &RabbitNode, queue: &str, arguments: Table) -> String {
 /// How many messages two consumers hold that may have one together.
 fn under_qos(node: &RabbitNode) -> u32 {
     let channel = channel(node);
-    channel.basic_qos(1).all_channels(true).call().unwrap();
+    channel.basic_qos(1).global(true).call().unwrap();
     channel.confirm_select().call().unwrap();
     let held = ["one", "two"].map(|_| {
         let queue = channel.queue_declare("").call().unwrap().queue;

@@ -431,7 +431,8 @@ macro_rules! every_method {
             /// How many messages; 0 stands for no limit.
             prefetch_count: u16,
             /// Whether the limit is for the channel as a whole, instead of for each consumer that starts later (as
-            /// RabbitMQ reads it).
+            /// RabbitMQ reads it). A RabbitMQ 4 to which the deprecated feature `global_qos` is denied does not refuse it,
+            /// but takes it for each consumer.
             #[doc(alias = "global_qos")]
             #[doc(alias = "all_channels")]
             global: bool .global,
