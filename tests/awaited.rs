@@ -780,3 +780,89 @@ fn channels_that_are_dropped_while_the_connection_closes_fail_nothing<R: Row>() 
         close(&connection).await;
     });
 }
+
+/// What the broker says is unacknowledged in a queue, of which all that can be delivered has been.
+async fn unacknowledged(channel: &Channel, queue: &str) -> String {
+    // The queue answers behind what it has delivered.
+    for _ in 0..3 {
+        assert_in_step(channel, queue).await;
+    }
+    let queues = node().ctl(&["list_queues", "--silent", "name", "messages_unacknowledged"]).unwrap();
+    let line = queues.lines().find_map(|line| line.strip_prefix(queue));
+    line.unwrap().trim().to_owned()
+}
+
+/// T6: three limits and two kinds of consumer, by what the broker says is unacknowledged.
+#[test]
+fn limits_that_the_program_has_said_hold_beside_those_of_consumers() {
+    // The limit of each consumer, of the channel as a whole, and what two consumers have of sixty messages: streams, and
+    // callbacks with a prefetch of 8.
+    let rows = [
+        (None, Some(10), ["10", "10"]),
+        (Some(5), None, ["10", "16"]),
+        (Some(7), Some(10), ["10", "10"]),
+        (Some(4), Some(30), ["8", "16"]),
+        (None, None, ["60", "16"]),
+    ];
+    rows::OnTokio::<2>::run(rows::OnTokio::<2>::parameters_of(node()), move |link| async move {
+        let connection = link.open().await;
+        let looking = channel(&connection).await;
+        for (each, all, expected) in rows {
+            for (kind, expected) in expected.into_iter().enumerate() {
+                let queue = queue(&looking).await;
+                let publisher = channel(&connection).await;
+                soon("confirm.select", publisher.confirm_select()).await.unwrap();
+                for n in 0..60 {
+                    publish(&publisher, &queue, &[n]).await;
+                }
+                let limited = channel(&connection).await;
+                if let Some(all) = all {
+                    soon("basic.qos", limited.basic_qos(all).global(true)).await.unwrap();
+                }
+                if let Some(each) = each {
+                    soon("basic.qos", limited.basic_qos(each)).await.unwrap();
+                }
+                let mut streams = vec![];
+                for _ in 0..2 {
+                    if kind == 0 {
+                        streams.push(soon("basic.consume", limited.basic_consume(&*queue)).await.unwrap());
+                    } else {
+                        let consume = limited.basic_consume(&*queue).prefetch(8).on_message(|(), _, _| ());
+                        soon("basic.consume", consume).await.unwrap();
+                    }
+                }
+                assert_eq!(unacknowledged(&looking, &queue).await, expected, "{each:?} {all:?}, kind {kind}");
+                soon("channel.close", limited.close()).await.unwrap();
+            }
+        }
+        close(&connection).await;
+    });
+}
+
+/// T6: what an operator has set holds for consumers of whose limit nothing is said, beside others too.
+#[test]
+fn an_operator_s_default_limit_is_not_lifted() {
+    let set = |limit: &str| {
+        let set = format!("application:set_env(rabbit, default_consumer_prefetch, {limit}).");
+        node().ctl(&["eval", &set]).unwrap();
+    };
+    set("{false, 6}");
+    rows::OnTokio::<2>::run(rows::OnTokio::<2>::parameters_of(node()), move |link| async move {
+        let connection = link.open().await;
+        let (looking, limited) = (channel(&connection).await, channel(&connection).await);
+        let (queue, other) = (queue(&looking).await, queue(&looking).await);
+        soon("confirm.select", looking.confirm_select()).await.unwrap();
+        for n in 0..150 {
+            publish(&looking, &queue, &[n]).await;
+            publish(&looking, &other, &[n]).await;
+        }
+        let plain = || limited.basic_consume(&*queue).on_message(|(), _, _| ());
+        soon("basic.consume", plain()).await.unwrap();
+        assert_eq!(unacknowledged(&looking, &queue).await, "6");
+        let _stream = soon("basic.consume", limited.basic_consume(&*other)).await.unwrap();
+        soon("basic.consume", plain()).await.unwrap();
+        assert_eq!(unacknowledged(&looking, &queue).await, "106", "not all of them");
+        close(&connection).await;
+    });
+    set("{false, 0}");
+}

@@ -89,10 +89,10 @@ fn numbers(consumer: &mut Consumer) -> Vec<u64> {
 fn consuming(scene: &mut Scene<()>, channel: &Channel) -> Consumer {
     let mut consumer = pin!(channel.basic_consume("q").consumer_tag("c").into_future());
     assert!(poll(consumer.as_mut()).is_pending());
-    run(scene);
-    scene.wire.say(1, basic::QosOk {});
+    // Of a second one on its channel nothing more need be said.
+    let said = heard(scene).into_iter().filter(|(_, m)| matches!(m, Method::Basic(basic::Method::Qos(_)))).count();
+    (0..said).for_each(|_| scene.wire.say(1, basic::QosOk {}));
     scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
-    scene.wire.say(1, basic::QosOk {});
     run(scene);
     ready(consumer).unwrap()
 }
@@ -355,7 +355,6 @@ fn an_unclaimed_consumer_is_cancelled_and_its_messages_are_requeued() {
     scene.wire.heard();
     scene.wire.say(1, basic::QosOk {});
     scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
-    scene.wire.say(1, basic::QosOk {});
     deliver(&mut scene, 1..=2);
     drop(consumer);
     deliver(&mut scene, 3..=3);
@@ -376,7 +375,6 @@ fn a_channel_dropped_behind_its_stream_is_closed() {
     scene.open_channel(2, &mut ()).unwrap();
     scene.wire.say(2, basic::QosOk {});
     scene.wire.say(2, basic::ConsumeOk { consumer_tag: "c".into() });
-    scene.wire.say(2, basic::QosOk {});
     run(&mut scene);
     scene.wire.heard();
     drop(ready(consumed).unwrap());
@@ -512,7 +510,7 @@ fn consume_ok_may_come_out_of_turn() {
     assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
     assert!(poll(declared.as_mut()).is_pending());
     run(&mut scene);
-    (0..4).for_each(|_| scene.wire.say(1, basic::QosOk {}));
+    scene.wire.say(1, basic::QosOk {});
     scene.wire.say(1, queue::DeclareOk { message_count: 3, ..Default::default() });
     run(&mut scene);
     assert_eq!(ready(declared).unwrap().message_count, 3);
@@ -563,7 +561,6 @@ fn a_consumer_that_nobody_took_is_cancelled_when_it_has_begun() {
     assert_eq!(cancels(&mut scene), 0);
     scene.wire.say(1, basic::QosOk {});
     scene.wire.say(1, basic::ConsumeOk { consumer_tag: "c".into() });
-    scene.wire.say(1, basic::QosOk {});
     assert_eq!(cancels(&mut scene), 1);
     // What comes meanwhile goes back to its queue.
     deliver(&mut scene, 1..=1);
@@ -665,30 +662,65 @@ fn a_full_stream_stops_no_answer() {
     assert_eq!([seen, numbers(&mut consumer)].concat(), (1..=30).collect::<Vec<_>>());
 }
 
+/// T6: a consumer's limit is said before it, with the channel's as a whole behind it, which it lifts; what the program has
+/// said holds again for the next consumer, and where it has said nothing no 0 is said.
 #[test]
 fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
     let (mut scene, channel) = with_channel();
-    let prefetches = |scene: &mut Scene<()>| -> Vec<u16> {
-        let methods = heard(scene).into_iter();
-        methods
-            .filter_map(|(_, m)| match m {
-                Method::Basic(basic::Method::Qos(qos)) => Some(qos.prefetch_count),
-                Method::Basic(basic::Method::Consume(_)) => Some(u16::MAX),
-                _ => None,
-            })
-            .collect()
+    let said = |scene: &mut Scene<()>| -> String {
+        let words = heard(scene).into_iter().filter_map(|(_, method)| match method {
+            Method::Basic(basic::Method::Qos(qos)) if qos.global => Some(format!("all {}", qos.prefetch_count)),
+            Method::Basic(basic::Method::Qos(qos)) => Some(qos.prefetch_count.to_string()),
+            Method::Basic(basic::Method::Consume(_)) => Some("consume".into()),
+            _ => None,
+        });
+        words.collect::<Vec<_>>().join(", ")
     };
-    let _default = channel.basic_consume("q").into_future();
-    assert_eq!(prefetches(&mut scene), [100, u16::MAX, 0]);
+    let stream = || drop(channel.basic_consume("q").into_future());
+    let own = |limit| drop(channel.basic_consume("q").prefetch(limit).into_future());
+    let plain = || drop(channel.basic_consume("q").on_message(|(), _, _| ()).send());
+    plain();
+    assert_eq!(said(&mut scene), "consume", "an operator's default holds");
+    stream();
+    assert_eq!(said(&mut scene), "100, consume");
+    own(3);
+    assert_eq!(said(&mut scene), "3, consume");
+    plain();
+    assert_eq!(said(&mut scene), "100, consume", "3 was another's, and 0 would lift an operator's limit");
+    drop(channel.basic_consume("q").no_ack(true).on_message(|(), _, _| ()).send());
+    assert_eq!(said(&mut scene), "consume");
     channel.basic_qos(7).send().unwrap();
-    let _channels = channel.basic_consume("q").into_future();
-    assert_eq!(prefetches(&mut scene), [7, u16::MAX]);
-    let _own = channel.basic_consume("q").prefetch(3).into_future();
-    assert_eq!(prefetches(&mut scene), [3, u16::MAX, 7]);
+    stream();
+    assert_eq!(said(&mut scene), "7, consume");
+    own(3);
+    plain();
+    assert_eq!(said(&mut scene), "3, consume, 7, consume");
+    channel.basic_qos(10).global(true).send().unwrap();
+    stream();
+    own(8);
+    stream();
+    assert_eq!(said(&mut scene), "all 10, consume, 8, all 10, consume, 7, all 10, consume");
+    channel.basic_qos(0).send().unwrap();
+    plain();
+    stream();
+    assert_eq!(said(&mut scene), "0, all 10, consume, consume", "the channel's limit stands");
+    channel.basic_qos(0).global(true).send().unwrap();
+    stream();
+    assert_eq!(said(&mut scene), "all 0, 100, consume");
     for unbounded in [channel.basic_consume("q").no_ack(true), channel.basic_consume("q").prefetch(0)] {
         let error = ready(pin!(unbounded.into_future())).unwrap_err();
         assert!(error.to_string().contains("capacity"), "{error}");
     }
+}
+
+/// T6: on a channel where nothing but its limit as a whole was said, no other is made.
+#[test]
+fn a_limit_of_the_channel_as_a_whole_is_limit_enough_for_its_streams() {
+    let (mut scene, channel) = with_channel();
+    channel.basic_qos(10).global(true).send().unwrap();
+    let _streams = [channel.basic_consume("q").into_future(), channel.basic_consume("q").into_future()];
+    let names: Vec<_> = heard(&mut scene).into_iter().map(|(_, method)| method.name()).collect();
+    assert_eq!(names, ["basic.qos", "basic.consume", "basic.consume"]);
 }
 
 /// Fault 39: a consumer that is slow costs bounded memory.

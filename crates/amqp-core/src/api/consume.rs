@@ -5,6 +5,7 @@ use crate::{
     error::Result,
     session::{
         Op, Refused, Shared,
+        channel::Qos,
         op::OnMessage,
         reply::{Answer, Continuation, Outcome},
         slot::Slot,
@@ -43,19 +44,30 @@ pub struct Consume<S: 'static> {
 pub(crate) enum Prefetch {
     /// As many as basic.qos said.
     Channel,
-    /// As many as basic.qos said, or so many if it said nothing.
-    ChannelOr(u16),
+    /// As many as basic.qos said, or [`PREFETCH`] if it said nothing.
+    ChannelOrDefault,
     /// So many, whatever basic.qos said.
     Own(u16),
 }
 
+/// Unacknowledged messages of a stream, if nothing else is said.
+const PREFETCH: u16 = 100;
+
 impl Prefetch {
-    /// The consumer's limit, where its channel has another.
-    fn other_than(self, channel: u16) -> Option<u16> {
+    /// The limit that the consumer has to have; `None` is the one that the broker has for the channel's consumers already.
+    ///
+    /// Where the program has said nothing there is no word that brings the broker's own default back, so none is said; and
+    /// the limit of the channel as a whole, where there is one, is limit enough.
+    fn wanted(self, qos: Qos) -> Option<u16> {
+        let untouched = qos.told.is_none();
         match self {
-            Self::Channel => None,
-            Self::ChannelOr(default) => (channel == 0).then_some(default),
-            Self::Own(own) => (own != channel).then_some(own),
+            Self::Own(own) => Some(own),
+            Self::Channel | Self::ChannelOrDefault if qos.is_limited() => {
+                qos.said.or(if untouched { None } else { Some(0) })
+            }
+            Self::ChannelOrDefault => Some(qos.said.filter(|said| *said > 0).unwrap_or(PREFETCH)),
+            // What was said for the sake of another consumer is not for this one.
+            Self::Channel => qos.said.or(if untouched { None } else { Some(PREFETCH) }),
         }
     }
 }
@@ -84,8 +96,12 @@ impl<S: 'static> Consume<S> {
         self.method.no_ack
     }
 
-    /// How many unacknowledged messages this consumer may have, whatever [`basic_qos`](Channel::basic_qos) said; 0 is no
-    /// limit.
+    /// Sets how many unacknowledged messages this consumer may have, whatever [`basic_qos`](Channel::basic_qos) said of each
+    /// consumer; 0 is no limit. A limit of the channel as a whole holds as well.
+    ///
+    /// The broker knows one such number for a channel, so that it is told one before this consumer and another before the
+    /// next. A callback consumer that is made afterwards has the number of [`basic_qos`](Channel::basic_qos); if that was not
+    /// called, it has 100, because nothing brings the broker's own default back.
     pub fn prefetch(mut self, prefetch: u16) -> Self {
         self.prefetch = Prefetch::Own(prefetch);
         self
@@ -192,8 +208,7 @@ impl<S: 'static> Shared<S> {
         callbacks: OnMessage<S>,
     ) -> Result<(), Box<Refused<S>>> {
         let mut state = self.lock();
-        if let Err((error, then)) = state.consume(channel.identity(), method, |limit| prefetch.other_than(limit), then)
-        {
+        if let Err((error, then)) = state.consume(channel.identity(), method, |qos| prefetch.wanted(qos), then) {
             drop(state);
             return Err(Box::new(Refused { error, then, op: None }));
         }

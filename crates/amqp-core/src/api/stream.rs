@@ -69,13 +69,10 @@ impl<S: 'static> Default for State<S> {
     }
 }
 
-/// Unacknowledged messages of a stream, if nobody says otherwise.
-const PREFETCH: u16 = 100;
-
 /// Starts the consumer as a stream.
 ///
 /// It has at most as many unacknowledged messages as [`prefetch`](Consume::prefetch) says, or else
-/// [`basic_qos`](Channel::basic_qos), or else 100.
+/// [`basic_qos`](Channel::basic_qos), or else 100; where `basic_qos` has limited the channel as a whole, that is the limit.
 impl<S: 'static> IntoFuture for Consume<S> {
     type Output = Result<Consumer<S>>;
     type IntoFuture = Awaited<Consumer<S>>;
@@ -83,7 +80,7 @@ impl<S: 'static> IntoFuture for Consume<S> {
     fn into_future(mut self) -> Awaited<Consumer<S>> {
         let slot = Slot::new();
         if self.prefetch == Prefetch::Channel && !self.method.no_ack {
-            self.prefetch = Prefetch::ChannelOr(PREFETCH);
+            self.prefetch = Prefetch::ChannelOrDefault;
         }
         let bounded = !self.method.no_ack && self.prefetch != Prefetch::Own(0);
         if !bounded && self.capacity.is_none() {

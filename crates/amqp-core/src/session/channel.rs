@@ -59,8 +59,7 @@ pub(crate) struct ChannelState<S> {
     /// consume-ok, and takes the connection along.
     pub(crate) held: Vec<(basic::Cancel, Option<Pending<S>>)>,
     pub(crate) consumers: Vec<Consumer>,
-    /// The limit that new consumers have; 0 is none.
-    pub(crate) prefetch: u16,
+    pub(crate) qos: Qos,
     /// `Some` while the broker wants no content: what waits for that to end.
     pub(crate) paused: Option<Box<Outbox>>,
     /// `Some` in confirm mode.
@@ -80,6 +79,29 @@ pub(crate) enum Phase {
     Deserted,
 }
 
+/// The limits of unacknowledged messages; 0 is none.
+///
+/// RabbitMQ has no limit of a consumer's own: it takes the channel's as it is when the consumer is made. So that is changed
+/// for consumers that want another, and what the program said has to be known to be said again. A word about the consumers
+/// also lifts the limit of the channel as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Qos {
+    /// What the program said of each consumer that is made from then on, if it said something.
+    pub(crate) said: Option<u16>,
+    /// What the program said of the channel as a whole.
+    pub(crate) global: Option<u16>,
+    /// What the broker was told of consumers, by the program or for one of them; otherwise an operator's default holds, which
+    /// is not known here.
+    pub(crate) told: Option<u16>,
+}
+
+impl Qos {
+    /// Whether the channel as a whole is limited.
+    pub(crate) fn is_limited(self) -> bool {
+        self.global.is_some_and(|limit| limit > 0)
+    }
+}
+
 /// A consumer tag in use.
 #[derive(Debug)]
 pub(crate) struct Consumer {
@@ -95,7 +117,7 @@ impl<S: 'static> ChannelState<S> {
             fifo: VecDeque::new(),
             held: vec![],
             consumers: vec![],
-            prefetch: 0,
+            qos: Qos::default(),
             paused: None,
             confirms: None,
             next_tag: 1,

@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Result},
     session::{
-        channel::{ChannelState, Consumer, Identity, Phase as ChannelPhase},
+        channel::{ChannelState, Consumer, Identity, Phase as ChannelPhase, Qos},
         confirm::{Confirms, PAUSED},
         reply::{Continuation, Expect},
         state::{Phase, State},
@@ -79,6 +79,19 @@ impl<S: 'static> State<S> {
         if let Err(error) = self.encode(identity, method, expect) {
             return Err((error, then));
         }
+        self.expect(identity, method, expect, then);
+        if let Method::Basic(basic::Method::Qos(basic::Qos { prefetch_count, global: false, .. })) = method {
+            // The program's word: our own go another way.
+            if let Some(channel) = self.channels.get_mut(&identity.number) {
+                channel.qos.said = Some(*prefetch_count);
+            }
+            self.limit_channel(identity);
+        }
+        Ok(())
+    }
+
+    /// Notes who gets the reply to what has been sent.
+    fn expect(&mut self, identity: &Identity, method: &Method, expect: Option<Expect>, then: Continuation<S>) {
         if let Some(expect) = expect {
             self.requests += 1;
             self.hurry();
@@ -91,7 +104,6 @@ impl<S: 'static> State<S> {
                 channel.fifo.push_back(Pending { expect, then, number: self.requests, consumer_tag });
             }
         }
-        Ok(())
     }
 
     fn encode(&mut self, identity: &Identity, method: &Method, expect: Option<Expect>) -> Result<()> {
@@ -113,7 +125,8 @@ impl<S: 'static> State<S> {
                 channel.confirms = Some(Confirms::default());
             }
             Method::Basic(basic::Method::Cancel(cancel)) => channel.cancelling(&cancel.consumer_tag, expect.is_some()),
-            Method::Basic(basic::Method::Qos(qos)) if !qos.global => channel.prefetch = qos.prefetch_count,
+            Method::Basic(basic::Method::Qos(qos)) if qos.global => channel.qos.global = Some(qos.prefetch_count),
+            Method::Basic(basic::Method::Qos(qos)) => channel.qos.told = Some(qos.prefetch_count),
             _ => {}
         }
         Ok(())
@@ -196,28 +209,25 @@ impl<S: 'static> State<S> {
         Ok(())
     }
 
-    /// Encodes basic.consume, and registers its tag. `own` is the consumer's limit, where its channel has another.
+    /// Encodes basic.consume, and registers its tag. `wanted` is the limit that the consumer is to have; `None` is the one that
+    /// holds.
     pub(crate) fn consume(
         &mut self,
         identity: &Identity,
         method: &mut basic::Consume,
-        own: impl FnOnce(u16) -> Option<u16>,
+        wanted: impl FnOnce(Qos) -> Option<u16>,
         then: Continuation<S>,
     ) -> Result<(), (Error, Continuation<S>)> {
-        let before = match self.claim_tag(identity, method) {
-            Ok(before) => before,
+        let qos = match self.claim_tag(identity, method) {
+            Ok(qos) => qos,
             Err(error) => return Err((error, then)),
         };
-        // basic.qos is for the consumers that are made after it, so the channel's own limit is set again.
-        let own = own(before);
-        if let Some(own) = own {
-            self.qos(identity, own);
+        if let Some(wanted) = wanted(qos).filter(|wanted| qos.told != Some(*wanted)) {
+            self.qos(identity, wanted, false);
+            self.limit_channel(identity);
         }
         let expect = (!method.nowait).then_some(Expect(basic::ConsumeOk::ID, None));
         let result = self.request(identity, &method.clone().into(), expect, then);
-        if own.is_some() {
-            self.qos(identity, before);
-        }
         if result.is_err() {
             if let Some(channel) = self.channels.get_mut(&identity.number) {
                 channel.forget(method.consumer_tag.as_bytes());
@@ -226,14 +236,24 @@ impl<S: 'static> State<S> {
         result
     }
 
-    fn qos(&mut self, identity: &Identity, prefetch_count: u16) {
-        let qos = basic::Qos { prefetch_count, ..Default::default() };
-        let sent = self.request(identity, &qos.into(), Some(Expect(basic::QosOk::ID, None)), Continuation::Nobody);
-        debug_assert!(sent.is_ok(), "the channel is usable, and a number always fits");
+    /// The limit of the channel as a whole is said again behind a word about its consumers, which lifts it.
+    fn limit_channel(&mut self, identity: &Identity) {
+        let qos = self.channels.get(&identity.number).map(|channel| channel.qos);
+        if let Some(limit) = qos.filter(|qos| qos.is_limited()).and_then(|qos| qos.global) {
+            self.qos(identity, limit, true);
+        }
     }
 
-    /// Registers the consumer's tag, made up if there is none; gives the limit that the channel's consumers have.
-    fn claim_tag(&mut self, identity: &Identity, method: &mut basic::Consume) -> Result<u16> {
+    /// basic.qos that the program has not asked for.
+    fn qos(&mut self, identity: &Identity, prefetch_count: u16, global: bool) {
+        let method = basic::Qos { prefetch_count, global, ..Default::default() }.into();
+        let sent = self.encode(identity, &method, None);
+        debug_assert!(sent.is_ok(), "the channel is usable, and a number always fits");
+        self.expect(identity, &method, Some(Expect(basic::QosOk::ID, None)), Continuation::Nobody);
+    }
+
+    /// Registers the consumer's tag, made up if there is none; gives the limits that hold.
+    fn claim_tag(&mut self, identity: &Identity, method: &mut basic::Consume) -> Result<Qos> {
         let channel = self.usable(identity)?;
         if method.consumer_tag.is_empty() {
             method.consumer_tag = channel.new_tag();
@@ -243,7 +263,7 @@ impl<S: 'static> State<S> {
         }
         let tag = method.consumer_tag.clone();
         channel.consumers.push(Consumer { tag, cancelled: false });
-        Ok(channel.prefetch)
+        Ok(channel.qos)
     }
 }
 
