@@ -3,6 +3,7 @@
 use std::{error, fmt, sync::Arc};
 
 use crate::{
+    config::uri::bad,
     sync::{Mutex, MutexGuard},
     wire::secret::Secret,
 };
@@ -60,6 +61,14 @@ pub trait Credentials: Send + Sync + fmt::Debug {
     /// tried, and connecting fails with [`Error::CredentialsFailed`](crate::Error::CredentialsFailed).
     fn begin(&self) -> Result<Exchange, Failure> {
         Ok(Exchange::of(self.response()))
+    }
+
+    /// Checks that the mechanism can carry these credentials; [`build`](crate::ParametersBuilder::build) asks. By default it can.
+    ///
+    /// # Errors
+    /// They would become another login on the wire.
+    fn check(&self) -> crate::Result<()> {
+        Ok(())
     }
 
     /// Called when a connection that logged in with these credentials is open, before its open callback. Does nothing by default.
@@ -200,6 +209,17 @@ impl Credentials for PlainCredentials {
 
     fn begin(&self) -> Result<Exchange, Failure> {
         self.known().map(|password| Exchange::of(self.plain(&password)))
+    }
+
+    /// PLAIN ends a user and a password with a zero octet [RFC 4616 §2].
+    fn check(&self) -> crate::Result<()> {
+        let password = self.password().as_ref().is_some_and(|password| password.expose().contains(&0));
+        for (name, has_zero) in [("user", self.username.contains('\0')), ("password", password)] {
+            if has_zero {
+                return bad(name, "a zero octet would be taken for its end");
+            }
+        }
+        Ok(())
     }
 
     fn connected(&self) {

@@ -454,6 +454,9 @@ fn check(parameters: &ConnectionParameters) -> Result<()> {
         require("port", "cannot be 0", endpoint.port() != 0)?;
     }
     require("virtual_host", "is longer than 255 octets", fields.virtual_host.len() <= 255)?;
+    require("virtual_host", "holds a zero octet", !fields.virtual_host.contains('\0'))?;
+    require("locale", "holds a zero octet", !fields.locale.contains('\0'))?;
+    parameters.all_credentials().try_for_each(|credentials| credentials.check())?;
     require("locale", "is longer than 255 octets", fields.locale.len() <= 255)?;
     require(
         "frame_max",

@@ -20,7 +20,7 @@ use crate::{
 ///
 /// User, password, host and vhost are percent-decoded. Absent parts have their defaults: `guest`, `guest`, `localhost`,
 /// 5672, or 5671 for `amqps`, and `/`; the vhost also where it is empty. A user or a password that is there and empty stays empty. An `@` in
-/// the password may be written as it is; `/`, `?`, `#` and `%` are written %2F, %3F, %23 and %25 everywhere.
+/// the password may be written as it is; an IPv6 address may have a zone, `[fe80::1%25eth0]`; `/`, `?`, `#` and `%` are written %2F, %3F, %23 and %25 everywhere.
 ///
 /// The options are RabbitMQ's, pika's and two of our own. Any other option is an error, so that a misspelt one is not
 /// overlooked, and so is one that occurs twice:
@@ -150,15 +150,19 @@ fn credentials(userinfo: &str) -> Result<PlainCredentials> {
         Some((user, password)) => (user, decoded("password", password)?),
         None => (userinfo, Secret::from("guest")),
     };
-    let user = text("user", user)?;
-    if user.contains('\0') {
-        return bad("user", "a zero octet would be taken for its end");
-    }
-    Ok(PlainCredentials::new(user, password))
+    Ok(PlainCredentials::new(text("user", user)?, password))
 }
 
-/// Percent-decoding, IPv6 addresses and international names are all done by `url`.
+/// Percent-decoding, IPv6 addresses and international names are all done by `url`, which knows no zones: `[fe80::1%25eth0]`
+/// [RFC 6874], and with a bare `%` as people write it.
 fn host(host: &str) -> Result<String> {
+    if let Some((address, zone)) = host.strip_suffix(']').and_then(|host| host.split_once('%')) {
+        let zone = text("host", zone.strip_prefix("25").unwrap_or(zone))?;
+        return match Host::parse(&format!("{address}]")) {
+            Ok(Host::Ipv6(address)) if !zone.is_empty() => Ok(format!("{address}%{zone}")),
+            _ => bad("host", "a zone is written behind an IPv6 address: [fe80::1%25eth0]"),
+        };
+    }
     match Host::parse(host) {
         Ok(Host::Domain(name)) => Ok(name),
         Ok(Host::Ipv4(address)) => Ok(address.to_string()),
@@ -234,6 +238,38 @@ pub(crate) mod tests {
             response.expose().split(|&c| c == 0).skip(1).map(|part| String::from_utf8(part.into()).unwrap());
         let (user, password) = (login.next().unwrap(), login.next().unwrap());
         (user, password, parameters.host().into(), parameters.port(), parameters.virtual_host().into())
+    }
+
+    /// T32.
+    #[test]
+    fn an_ipv6_address_may_have_a_zone() {
+        for url in ["amqp://[fe80::1%25eth0]:5673", "amqp://[FE80:0:0::1%eth0]:5673"] {
+            let parameters = parse(url);
+            assert_eq!((parameters.host(), &*parameters.endpoint()), ("fe80::1%eth0", "[fe80::1%eth0]:5673"), "{url}");
+        }
+        assert_eq!(parse("amqp://[fe80::1%25en%2Da]").host(), "fe80::1%en-a");
+        for url in ["amqp://[fe80::1%25]", "amqp://[fe80::1%]", "amqp://[1.2.3.4%25eth0]", "amqp://[x%25eth0]"] {
+            assert_eq!(refused(url).0, "host", "{url}");
+        }
+        assert_eq!(refused("amqp://[fe80::1%25a%20b]").0, "host");
+    }
+
+    /// T32: SASL PLAIN ends each part with a zero octet.
+    #[test]
+    fn what_would_become_another_login_is_refused_when_it_is_built() {
+        assert_eq!(refused("amqp://me%00guest:guest@host").0, "user");
+        assert_eq!(refused("amqp://me:pass%00word@host").0, "password");
+        assert_eq!(refused("amqp://me:pass@host/a%00b").0, "virtual_host");
+        let build = |user: &str, password: &[u8]| {
+            let credentials = PlainCredentials::new(user, password.to_vec());
+            match ConnectionParameters::builder().credentials(credentials).build() {
+                Err(Error::BadParameter { name, .. }) => name,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((build("a\0b", b"x"), build("a", b"x\0")), ("user", "password"));
+        let table = crate::AmqplainCredentials::new("a", b"x\0".to_vec());
+        assert!(ConnectionParameters::builder().credentials(table).build().is_ok(), "AMQPLAIN carries any octet");
     }
 
     /// U3, U4: the examples of RabbitMQ's URI specification. One deliberate difference: `amqp://host/` is vhost `/`.

@@ -242,6 +242,9 @@ impl Tls {
 
     /// Begins a connection with `host`.
     pub(crate) fn session(&self, host: &str) -> Result<Session, TlsProblem> {
+        // A certificate knows nothing of the zone of an IPv6 address, which is this machine's.
+        let host =
+            host.split_once('%').filter(|(address, _)| address.contains(':')).map_or(host, |(address, _)| address);
         let name = self.options.server_name.as_deref().unwrap_or(host);
         match &self.connector {
             Some(connector) => Session::new(&**connector, name),

@@ -287,6 +287,13 @@ impl From<Bytes> for Body<'_> {
     }
 }
 
+/// The same octets, shared.
+impl From<&Bytes> for Body<'_> {
+    fn from(bytes: &Bytes) -> Self {
+        Self::Shared(bytes.clone())
+    }
+}
+
 impl From<Vec<u8>> for Body<'_> {
     fn from(octets: Vec<u8>) -> Self {
         Self::Shared(octets.into())

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::TryFromIntError,
     time::{Duration, SystemTime},
 };
 
@@ -210,6 +211,32 @@ impl Value {
         }
     }
 
+    /// Returns the number of an [`F32`](Self::F32) or an [`F64`](Self::F64).
+    pub fn as_f64(&self) -> Option<f64> {
+        match *self {
+            Self::F32(value) => Some(value.into()),
+            Self::F64(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Returns the octets of a [`LongString`](Self::LongString) or of [`Bytes`](Self::Bytes).
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::LongString(text) => Some(text.as_bytes()),
+            Self::Bytes(octets) => Some(octets),
+            _ => None,
+        }
+    }
+
+    /// Returns the values of an [`Array`](Self::Array).
+    pub fn as_array(&self) -> Option<&[Self]> {
+        match self {
+            Self::Array(values) => Some(values),
+            _ => None,
+        }
+    }
+
     /// The fields of a [`Table`](Self::Table).
     pub fn as_table(&self) -> Option<&Table> {
         match self {
@@ -258,6 +285,77 @@ values! {
     &[u8] => Bytes,
     Vec<Value> => Array,
     Table => Table,
+}
+
+impl From<isize> for Value {
+    fn from(value: isize) -> Self {
+        Self::I64(value as i64)
+    }
+}
+
+/// Integers that need not fit into 64 bits with a sign, the largest that a table has.
+macro_rules! large_integers {
+    ($($Type:ty),*) => { $(
+        impl TryFrom<$Type> for Value {
+            type Error = TryFromIntError;
+
+            fn try_from(value: $Type) -> Result<Self, TryFromIntError> {
+                i64::try_from(value).map(Self::I64)
+            }
+        }
+    )* };
+}
+
+large_integers!(u64, usize, i128, u128);
+
+/// Several values of one type are an array; octets are not, but [`Value::Bytes`].
+macro_rules! arrays {
+    ($($Type:ty),* $(,)?) => { $(
+        impl From<Vec<$Type>> for Value {
+            fn from(values: Vec<$Type>) -> Self {
+                values.into_iter().collect()
+            }
+        }
+
+        impl<const N: usize> From<[$Type; N]> for Value {
+            fn from(values: [$Type; N]) -> Self {
+                values.into_iter().collect()
+            }
+        }
+    )* };
+}
+
+arrays!(bool, i8, i16, u16, i32, u32, i64, f32, f64, &str, String, ShortString, LongString, Table);
+
+impl<const N: usize> From<[Self; N]> for Value {
+    fn from(values: [Self; N]) -> Self {
+        Self::Array(values.into())
+    }
+}
+
+impl From<&[&str]> for Value {
+    fn from(values: &[&str]) -> Self {
+        values.iter().copied().collect()
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Value {
+    fn from(octets: [u8; N]) -> Self {
+        Self::Bytes(octets.into())
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Value {
+    fn from(octets: &[u8; N]) -> Self {
+        Self::Bytes(octets.as_slice().into())
+    }
+}
+
+/// An array of them.
+impl<V: Into<Self>> FromIterator<V> for Value {
+    fn from_iter<I: IntoIterator<Item = V>>(values: I) -> Self {
+        Self::Array(values.into_iter().map(Into::into).collect())
+    }
 }
 
 impl From<ShortString> for Value {
@@ -651,6 +749,28 @@ mod tests {
             (Value::Void.as_i64(), Value::from(1).as_bool(), Value::from("x").as_str()),
             (None, None, Some("x"))
         );
+    }
+
+    /// T32.
+    #[test]
+    fn what_fits_becomes_a_value_and_comes_out_again() {
+        let text = String::from("four");
+        assert_eq!(Value::try_from(text.len()), Ok(Value::I64(4)));
+        assert_eq!(Value::try_from(i64::MAX as u64), Ok(Value::I64(i64::MAX)));
+        assert!(Value::try_from(u64::MAX).is_err() && Value::try_from(u128::MAX).is_err());
+        assert_eq!(Value::try_from(-5_i128), Ok(Value::from(-5_isize)));
+        let queues = Value::Array(vec!["a".into(), "b".into()]);
+        assert_eq!(Value::from(["a", "b"]), queues);
+        assert_eq!(Value::from(vec!["a", "b"]), queues);
+        assert_eq!(Value::from(vec!["a".to_owned(), "b".to_owned()]), queues);
+        assert_eq!(Value::from(["a", "b"].as_slice()), queues);
+        assert_eq!(["a", "b"].into_iter().collect::<Value>(), queues);
+        assert_eq!(Value::from([1, 2]).as_array(), Some(&[Value::I32(1), Value::I32(2)][..]));
+        assert_eq!(Value::from([1_u8, 2]), Value::Bytes(vec![1, 2]));
+        assert_eq!(Value::from(b"ab").as_bytes(), Some(&b"ab"[..]));
+        assert_eq!((Value::from("ab").as_bytes(), Value::from(1).as_bytes()), (Some(&b"ab"[..]), None));
+        assert_eq!((Value::from(0.5_f32).as_f64(), Value::from(0.5).as_f64()), (Some(0.5), Some(0.5)));
+        assert_eq!((Value::from(1).as_f64(), Value::from("x").as_array()), (None, None));
     }
 
     /// Faults 38.
