@@ -6,7 +6,7 @@ use pooka::{
     config::{ParametersBuilder, PlainCredentials, uri::redacted},
     request::Outcome,
 };
-use pooka_testkit::{RabbitNode, broker_url};
+use pooka_testkit::{RabbitNode, Watchdog, broker_url};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
@@ -36,8 +36,8 @@ fn run<R: Outcome>(
 ) -> Vec<String> {
     let mut connection = SelectConnection::open(parameters.build().unwrap(), on_open).unwrap();
     connection.handle().add_on_close_callback(|app: &mut App, _, error| app.log.push(format!("closed: {error}")));
-    let hangs = |app: &mut App| Err::<(), _>(format!("hangs after {:?}", app.log));
-    connection.ioloop().handle().add_timeout(Duration::from_secs(60), hangs);
+    let hangs = |app: &mut App| format!("hangs after {:?}", app.log);
+    let _watchdog = Watchdog::new(connection.ioloop().handle(), Duration::from_secs(60), hangs);
     connection.ioloop().start(&mut app).unwrap();
     app.log
 }

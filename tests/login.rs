@@ -8,7 +8,7 @@ use pooka::{
         Secret, TcpOptions,
     },
 };
-use pooka_testkit::{RabbitNode, broker_url};
+use pooka_testkit::{RabbitNode, Watchdog, broker_url};
 use std::{
     net::TcpListener,
     time::{Duration, Instant},
@@ -32,8 +32,8 @@ fn with_open(
         if opened.is_ok() { then(seen, connection) } else { Ok(()) }
     };
     let mut connection = SelectConnection::open(parameters.build().unwrap(), open).unwrap();
-    let hangs = |_: &mut Seen| Err::<(), _>("hangs");
-    connection.ioloop().handle().add_timeout(Duration::from_secs(60), hangs);
+    let ioloop = connection.ioloop().handle();
+    let _watchdog = Watchdog::new(ioloop, Duration::from_secs(60), |_: &mut Seen| "hangs".into());
     let mut seen = Seen::default();
     connection.ioloop().start(&mut seen).unwrap();
     seen.opened.unwrap()

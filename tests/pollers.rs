@@ -8,7 +8,7 @@ use pooka::{
     Channel, Connection, ConnectionHandle, ConnectionParameters, Delivery, IoLoop, PollerKind, Result,
     SelectConnection, spec::queue,
 };
-use pooka_testkit::broker_url;
+use pooka_testkit::{Watchdog, broker_url};
 use std::{
     fs,
     sync::mpsc::{self, Sender},
@@ -90,8 +90,8 @@ impl Consumer {
 fn consume(kind: PollerKind, mut consumer: Consumer) {
     let parameters: ConnectionParameters = broker_url().unwrap().parse().unwrap();
     let mut connection = SelectConnection::open_with(kind, parameters, Consumer::on_open).unwrap();
-    let hangs = |consumer: &mut Consumer| Err::<(), _>(format!("hangs after {} messages", consumer.consumed));
-    connection.ioloop().handle().add_timeout(DEADLINE, hangs);
+    let hangs = |consumer: &mut Consumer| format!("hangs after {} messages", consumer.consumed);
+    let _watchdog = Watchdog::new(connection.ioloop().handle(), DEADLINE, hangs);
     connection.ioloop().start(&mut consumer).unwrap();
 }
 

@@ -7,7 +7,7 @@ use pooka::{
     tls::{TlsBackend, TlsProblem},
 };
 use pooka_testkit::{
-    Authority, Issued, RabbitNode,
+    Authority, Issued, RabbitNode, Watchdog,
     rustls::{self, ServerConfig, ServerConnection, StreamOwned},
 };
 use std::{
@@ -65,8 +65,8 @@ fn opened(parameters: ParametersBuilder) -> Result<()> {
         if is_open { connection.close().send() } else { Ok(()) }
     };
     let mut connection = SelectConnection::open(parameters.build().unwrap(), on_open).unwrap();
-    let hangs = |_: &mut _| Err::<(), _>("it hangs");
-    connection.ioloop().handle().add_timeout(Duration::from_secs(60), hangs);
+    let ioloop = connection.ioloop().handle();
+    let _watchdog = Watchdog::new(ioloop, Duration::from_secs(60), |_: &mut _| "it hangs".into());
     let mut told = None;
     connection.ioloop().start(&mut told).unwrap();
     told.unwrap()

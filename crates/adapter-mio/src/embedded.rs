@@ -47,7 +47,7 @@ pub struct Embedded<S: 'static = ()> {
 pub enum Next {
     /// Wait for events, for so long at most.
     Wait(Option<Duration>),
-    /// Nothing: the loop was stopped, or its last connection is over.
+    /// Nothing: the loop was stopped; or its last connection is over, and no timer or post is pending.
     Over,
 }
 

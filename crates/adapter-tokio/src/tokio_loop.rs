@@ -50,8 +50,8 @@ impl<S: 'static> TokioLoop<S> {
         Self { served: Served::new(|task| Sockets { task }, Timer::default()), used: Used::NotYet }
     }
 
-    /// Serves until [`stop`](IoLoop::stop), until the last connection is over, or until a callback fails; it can be
-    /// called again and goes on where it was. It is `Send` if the state is, and dropping it loses nothing.
+    /// Serves until [`stop`](IoLoop::stop), until the last connection is over and no timer or post is pending, or until a
+    /// callback fails; it can be called again and goes on where it was. It is `Send` if the state is, and dropping it loses nothing.
     ///
     /// # Errors
     /// What a callback returned, or an end that nobody is told.

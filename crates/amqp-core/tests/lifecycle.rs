@@ -43,6 +43,7 @@ stories! {
     the_callbacks_of_a_connection_are_within_reach
     a_loop_that_was_stopped_before_its_start_ends_at_once_and_can_be_started
     room_is_asked_for_while_there_is_something_to_write
+    a_timer_that_is_pending_keeps_a_loop_without_connections
     a_timer_or_a_post_that_adds_another_has_it_in_the_next_turn
 }
 
@@ -688,6 +689,33 @@ fn room_is_asked_for_while_there_is_something_to_write() {
     scene.run(&mut log).unwrap();
     assert!(!scene.wire.asks_for_room());
     assert_eq!(scene.connection.outbound_len(), 0);
+}
+
+/// Trial T22: and one that is taken back does not, nor does a wait for confirms that is over.
+fn a_timer_that_is_pending_keeps_a_loop_without_connections() {
+    let (mut scene, mut log, channel) = with_channel();
+    channel.confirm_select().then(|_: &mut Log, _, _| ());
+    channel.basic_publish("", "q", "never confirmed").send().unwrap();
+    channel.wait_for_confirms().within(Duration::from_secs(100)).then(|log: &mut Log, _, confirmed| {
+        log.push(format!("confirmed: {}", confirmed.is_ok()));
+    });
+    scene.connection.add_on_close_callback(|_: &mut Log, connection, _| {
+        connection.ioloop().add_timeout(Duration::from_secs(5), |log: &mut Log| log.push("reconnects".into()));
+    });
+    scene.run(&mut log).unwrap();
+    scene.wire.hang_up();
+    assert_eq!(scene.turn(&mut log), Ok(false), "its timer is pending");
+    assert!(scene.connection.is_closed());
+    log.clear();
+    let forgotten = scene.ioloop().add_timeout(Duration::MAX, |_: &mut Log| ());
+    scene.advance(Duration::from_secs(5), &mut log).unwrap();
+    assert_eq!(log, ["reconnects"]);
+    assert_eq!(scene.turn(&mut log), Ok(false), "a timer that is never due is pending, too");
+    assert!(scene.ioloop().remove_timeout(forgotten));
+    assert_eq!(scene.turn(&mut log), Ok(true), "what waited for confirms is over");
+    scene.ioloop().add_timeout(Duration::MAX, |_: &mut Log| ());
+    scene.ioloop().stop();
+    assert_eq!(scene.turn(&mut log), Ok(true), "it is stopped");
 }
 
 /// S11: whatever it is added by.

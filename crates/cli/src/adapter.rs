@@ -154,7 +154,10 @@ fn finish<W: 'static>(mut app: App<W>, served: Result<()>) -> Result<(End, W)> {
 
 /// Ends the command when the connection is closed, and on Ctrl-C.
 fn watch<W: 'static>(connection: &ConnectionHandle<App<W>>) {
-    connection.add_on_close_callback(|app: &mut App<W>, _, error: &Error| app.closed(error));
+    connection.add_on_close_callback(|app: &mut App<W>, connection, error: &Error| {
+        app.closed(error);
+        connection.ioloop().stop(); // whatever timers are left
+    });
     static INTERRUPTED: AtomicBool = AtomicBool::new(false);
     let connection = connection.clone();
     let interrupt = move || {

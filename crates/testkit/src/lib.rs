@@ -18,6 +18,7 @@ mod rabbit_node;
 pub mod scripted_peer;
 mod scripted_tls;
 mod shared;
+mod watchdog;
 
 pub use authority::{Authority, Issued};
 pub use handshake::answers;
@@ -27,3 +28,4 @@ pub use rabbit_node::RabbitNode;
 /// For [`Issued::server_config`], and for servers that are made of it.
 pub use rustls;
 pub use shared::{broker_url, tls_broker_url};
+pub use watchdog::Watchdog;

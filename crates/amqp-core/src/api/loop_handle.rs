@@ -63,7 +63,8 @@ impl<S: 'static> LoopHandle<S> {
         self.0.post(Box::new(move |state| callback(state).outcome()));
     }
 
-    /// Calls `callback` once, `delay` after the turn in which the loop hears of it.
+    /// Calls `callback` once, `delay` after the turn in which the loop hears of it. Until then the loop does not end by
+    /// itself.
     #[doc(alias = "call_later")]
     pub fn add_timeout<R: Outcome>(
         &self,

@@ -7,6 +7,7 @@ use crate::{
     session::{
         callbacks::Key,
         channel::{ChannelState, Phase},
+        confirm::Confirms,
         reply::{Answer, Continuation, Expect, Raised, lend},
     },
     trace::events,
@@ -204,6 +205,10 @@ impl<S: 'static> Driver<S> {
 
     pub(super) fn answer_all(&mut self, number: u16, channel: &mut ChannelState<S>, error: &Error) {
         let fifo = mem::take(&mut channel.fifo);
+        let timeouts = channel.confirms.as_mut().map(Confirms::timeouts);
+        for timeout in timeouts.into_iter().flatten() {
+            self.shared.bell.remove_timeout(timeout);
+        }
         let confirms = channel.confirms.as_mut().into_iter().flat_map(|confirms| confirms.drain().collect::<Vec<_>>());
         let held = mem::take(&mut channel.held).into_iter().filter_map(|(_, pending)| pending);
         let all = fifo.into_iter().chain(held).map(|pending| pending.then).chain(confirms);

@@ -18,8 +18,12 @@ pub trait IoLoop<S: 'static> {
     /// What everybody may have of it.
     fn handle(&self) -> LoopHandle<S>;
 
-    /// Serves until [`stop`](Self::stop), until the last connection is over, or until a callback fails. It can be called
-    /// again and goes on where it was.
+    /// Serves until [`stop`](Self::stop), until the last connection is over and no timer or post is pending, or until a
+    /// callback fails. It can be called again and goes on where it was.
+    ///
+    /// A timer keeps the loop until it has run or is [removed](LoopHandle::remove_timeout), so that the callback of a
+    /// connection's end can have a new connection made after a pause. A loop that has never had a connection waits for one,
+    /// or for `stop`.
     ///
     /// # Errors
     /// What a callback returned; why a connection or a channel ended, if no callback was told; what the operating system

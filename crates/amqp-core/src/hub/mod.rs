@@ -44,7 +44,7 @@ pub enum Turn {
     Again,
     /// Wait for the sockets, until then if a time is given.
     Sleep(Option<Instant>),
-    /// The loop was stopped, or its last connection is over.
+    /// The loop was stopped; or its last connection is over, and no timer or post is pending.
     Over,
 }
 
@@ -156,7 +156,8 @@ impl<S: 'static, N: Network> Hub<S, N> {
         let stopped = std::mem::take(&mut news.stop);
         let timer = news.timers.poll_timeout();
         let more = news.is_any() || !self.posts.is_empty();
-        let idle = self.posts.is_empty() && news.posts.is_empty() && news.connects.is_empty();
+        let posts = self.posts.len() + news.posts.len();
+        let idle = posts == 0 && news.connects.is_empty() && news.timers.is_empty();
         drop(news);
         self.settle_ready(now);
         if stopped || self.served && self.alive == 0 && idle {

@@ -115,7 +115,7 @@ impl<S: 'static, N: Network, C: Clock> Served<S, N, C> {
         self.hub.handle()
     }
 
-    /// Serves until it is stopped, until its last connection is over, or until a callback fails.
+    /// Serves until it is stopped, until its last connection is over and no timer is pending, or until a callback fails.
     ///
     /// # Errors
     /// What a callback returned. It can be called again and goes on behind it.

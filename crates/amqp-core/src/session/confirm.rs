@@ -228,6 +228,11 @@ impl<S: 'static> Confirms<S> {
         self.awaited > 0 || self.has_waits()
     }
 
+    /// What gives up for those who wait, when they need not any more.
+    pub(crate) fn timeouts(&mut self) -> Vec<TimeoutId> {
+        self.waits.iter_mut().filter_map(|wait| wait.timeout.take()).collect()
+    }
+
     /// Everything that is outstanding, when there will be no more confirms.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Continuation<S>> {
         self.marks.clear();
