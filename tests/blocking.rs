@@ -67,8 +67,12 @@ fn each_call_returns_its_answer() {
     let numbered = connection.channel().channel_number(7).call().unwrap();
     assert_eq!(numbered.channel_number(), 7);
     numbered.close().call().unwrap();
+    numbered.close().call().unwrap(); // Trial T23: it is closed
     let error = numbered.basic_qos(1).call().unwrap_err();
     assert!(matches!(error, Error::ChannelClosedByClient { channel: 7, .. }), "{error}");
+    let mut messages = channel.consume(&queue).call().unwrap();
+    connection.close().call().unwrap();
+    assert!(messages.next().is_none(), "a deliberate end");
     connection.close().call().unwrap();
     assert!(connection.is_closed() && channel.is_closed());
     let error = connection.process_data_events(Duration::ZERO).unwrap_err();

@@ -452,6 +452,42 @@ fn the_messages_of_a_stream_share_their_consumers_tag() {
     assert!(Arc::ptr_eq(&one, &two));
 }
 
+/// Trial T23: whichever of them was closed, and a second close is answered as the first one was.
+#[test]
+fn a_deliberate_end_is_no_error() {
+    let (mut scene, channel) = with_channel();
+    let mut consumer = consuming(&mut scene, &channel);
+    channel.close().send().unwrap();
+    channel.close().send().unwrap();
+    let mut again = pin!(channel.close().into_future());
+    assert!(matches!(poll(again.as_mut()), Poll::Ready(Ok(_))));
+    run(&mut scene);
+    scene.wire.say(1, channel::CloseOk {});
+    run(&mut scene);
+    assert!(matches!(next(&mut consumer), Poll::Ready(None)));
+    channel.close().send().unwrap();
+
+    let (mut scene, channel) = with_channel();
+    let mut consumer = consuming(&mut scene, &channel);
+    scene.connection.close().send().unwrap();
+    channel.close().send().unwrap();
+    run(&mut scene);
+    scene.wire.say(0, connection::CloseOk {});
+    run(&mut scene);
+    assert!(matches!(next(&mut consumer), Poll::Ready(None)));
+    scene.connection.close().send().unwrap();
+    channel.close().send().unwrap();
+
+    // What went wrong meanwhile is told.
+    let (mut scene, channel) = with_channel();
+    let mut consumer = consuming(&mut scene, &channel);
+    scene.connection.close().send().unwrap();
+    scene.wire.hang_up();
+    run(&mut scene);
+    assert!(matches!(next(&mut consumer), Poll::Ready(Some(Err(Error::StreamLost { .. })))));
+    assert!(matches!(scene.connection.close().send(), Err(Error::StreamLost { .. })));
+}
+
 /// T5: each of them, once, with the broker's reason.
 #[test]
 fn everything_that_is_awaited_ends_with_its_channel() {

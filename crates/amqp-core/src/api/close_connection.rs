@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result},
     session::{
         Op,
-        reply::{Continuation, Outcome},
+        reply::{Answer, Continuation, Outcome},
         slot::Slot,
     },
     wire::{
@@ -61,7 +61,7 @@ impl<S: 'static> CloseConnection<S> {
     /// Closes.
     ///
     /// # Errors
-    /// It is closing or closed already: the reason.
+    /// It has ended otherwise than by a close of this program's: the reason.
     pub fn send(self) -> Result<()> {
         self.submit(Continuation::Nobody).map_err(|(error, _)| error)
     }
@@ -75,8 +75,14 @@ impl<S: 'static> CloseConnection<S> {
         }
         let shared = &self.connection.0;
         let mut state = shared.lock();
-        if state.close((code, text), last, then)? {
-            state.queue(Op::Shutdown);
+        match state.close((code, text), last, then) {
+            Ok(true) => state.queue(Op::Shutdown),
+            Ok(false) => {}
+            Err((error, then)) if error.is_deliberate() => {
+                drop(state);
+                shared.resolve_later(then, Ok(Answer::Method(connection::CloseOk {}.into())));
+            }
+            Err(refused) => return Err(refused),
         }
         Ok(())
     }

@@ -40,7 +40,8 @@ impl<S: 'static> ConnectionHandle<S> {
     /// What the broker has against a publish that was called just before is not heard any more: a confirm tells, or the reply
     /// to a request behind it.
     ///
-    /// Answered within `close_timeout`. Closing what is closed already is answered with the reason it was closed for.
+    /// Answered within `close_timeout`. A connection that this program has closed already is closed again without an error; one that has
+    /// ended otherwise is answered with the reason.
     pub fn close(&self) -> CloseConnection<S> {
         CloseConnection::new(self.clone())
     }

@@ -31,7 +31,8 @@ use std::{
 
 /// A consumer's messages, in the order in which the broker sent them.
 ///
-/// Its last item is an error that says why it ended; if the program cancelled it, there is none. Dropped, it is
+/// Its last item is an error that says why it ended; if the program cancelled it, or closed its channel or its connection, there
+/// is none. Dropped, it is
 /// cancelled, and what nobody took goes back to the queue.
 pub struct Consumer<S: 'static = ()> {
     channel: Channel<S>,
@@ -140,7 +141,8 @@ struct Feeder<S: 'static> {
 impl<S: 'static> Drop for Feeder<S> {
     fn drop(&mut self) {
         let identity = self.channel.identity();
-        self.queue.end(identity.is_closed().then(|| identity.reason()));
+        let reason = identity.is_closed().then(|| identity.reason());
+        self.queue.end(reason.filter(|reason| !reason.is_deliberate()));
     }
 }
 

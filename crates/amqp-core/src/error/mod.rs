@@ -496,6 +496,14 @@ impl Error {
         }
     }
 
+    /// Whether it is an end that this program has asked for.
+    pub(crate) fn is_deliberate(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionClosedByClient { .. } | Self::ChannelClosedByClient { .. } | Self::OpenAborted { .. }
+        )
+    }
+
     /// Whether there is no connection, or none any more, so that a new one is needed: pika's `AMQPConnectionError`.
     #[doc(alias = "AMQPConnectionError")]
     pub fn is_connection_error(&self) -> bool {

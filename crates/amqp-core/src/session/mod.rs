@@ -21,7 +21,7 @@ use crate::{
         callbacks::CallbackManager,
         channel::Identity,
         op::EventCallback,
-        reply::{Continuation, Expect},
+        reply::{Answer, Continuation, Expect},
     },
     sync::{Mutex, MutexGuard},
     wire::{
@@ -162,6 +162,10 @@ impl<S: 'static> Shared<S> {
         let mut state = self.lock();
         if let Err((error, then)) = state.request(identity, method, expect, then) {
             drop(state);
+            if matches!(method, Method::Channel(spec::channel::Method::Close(_))) && error.is_deliberate() {
+                self.resolve_later(then, Ok(Answer::Method(spec::channel::CloseOk {}.into())));
+                return Ok(());
+            }
             return Err(Box::new(Refused { error, then, op }));
         }
         if let Some(op) = op.or_else(|| side_effect(identity, method)) {
@@ -172,7 +176,12 @@ impl<S: 'static> Shared<S> {
 
     /// A request that could not be sent is answered by the loop, as all others are.
     pub(crate) fn answer_later(&self, then: Continuation<S>, error: Error) {
-        if let Some(job) = then.resolve(Err(error)) {
+        self.resolve_later(then, Err(error));
+    }
+
+    /// What needs no answer of the broker's is answered by the loop, too.
+    pub(crate) fn resolve_later(&self, then: Continuation<S>, answer: Result<Answer>) {
+        if let Some(job) = then.resolve(answer) {
             self.bell.post(job);
         }
     }

@@ -63,10 +63,7 @@ fn with(parameters: ConnectionParameters, work: impl FnOnce(&Arc<BlockingConnect
         }
         let _ = closing.upgrade().map(|connection| connection.close().call());
     });
-    let end = work(&connection).and_then(|end| match connection.close().call() {
-        Ok(()) | Err(Error::ConnectionClosedByClient { .. }) => Ok(end),
-        Err(error) => Err(error),
-    });
+    let end = work(&connection).and_then(|end| connection.close().call().map(|()| end));
     match end {
         _ if INTERRUPTED.load(Ordering::Relaxed) => End::Interrupted("interrupted; the connection was closed".into()),
         Ok(end) => end,
