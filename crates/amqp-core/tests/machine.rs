@@ -6,7 +6,8 @@ mod stories;
 
 use amqp_core::{
     BasicProperties, Channel, ConnectionParameters, Delivery, Error, Message, Result, ShortString,
-    spec::{Method, basic, channel, connection, queue},
+    callback::Terms,
+    spec::{Arguments, Method, basic, channel, connection, queue},
 };
 use pooka_testkit::scripted_peer::{Cut, Scene};
 use std::{
@@ -26,6 +27,8 @@ stories! {
     crossing_closes_of_a_connection_end_it
     nothing_reaches_a_consumer_that_has_cancelled_itself
     a_cancel_by_the_broker_is_told_once
+    a_cancel_by_the_broker_that_nobody_hears_comes_out_of_the_loop
+    a_consumer_s_own_callback_is_told_why_it_ended
     a_consumer_may_close_its_channel_and_gets_nothing_more
     callbacks_may_stop_the_loop_post_to_it_and_register_more
     an_error_of_a_callback_stops_the_loop_which_goes_on_behind_it
@@ -251,6 +254,65 @@ fn a_cancel_by_the_broker_is_told_once() {
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["cancelled c"]);
     assert_eq!(scene.wire.heard(), []);
+}
+
+/// Trial T21: it comes out of the loop, once, unless a callback of the channel's or of the consumer's own hears of it.
+fn a_cancel_by_the_broker_that_nobody_hears_comes_out_of_the_loop() {
+    let cancel = || basic::Cancel { consumer_tag: "c".into(), nowait: true };
+    let (mut scene, mut log, _channel) = consuming();
+    scene.wire.say(1, cancel());
+    let cancelled = Error::ConsumerCancelled { channel: 1, consumer_tag: "c".into() };
+    assert_eq!(scene.run(&mut log).unwrap_err(), cancelled);
+    scene.wire.say(1, cancel());
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [""; 0]);
+
+    let (mut scene, mut log, channel) = consuming();
+    channel.add_callback(&[basic::Cancel::ID], Terms::one_shot(), |log: &mut Log, _, _| log.push("hooked".into()));
+    scene.wire.say(1, cancel());
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["hooked"]);
+}
+
+/// Trial T21: once each, and not where the program has asked for it.
+fn a_consumer_s_own_callback_is_told_why_it_ended() {
+    let told = |log: &mut Log, channel: &Channel<Log>, reason: &Error| {
+        log.push(format!("{} {reason}", channel.channel_number()));
+    };
+    for way in ["broker cancels", "channel", "connection", "cancel", "close"] {
+        let (mut scene, mut log, channel) = with_channel();
+        channel.basic_consume("q").consumer_tag("c").on_message(logging).on_end(told).send().unwrap();
+        scene.run(&mut log).unwrap();
+        let expected = match way {
+            "broker cancels" => {
+                scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: true });
+                "1 the broker cancelled consumer \"c\" on channel 1"
+            }
+            "channel" => {
+                scene.wire.say(1, channel::Close { reply_code: 406, ..Default::default() });
+                "1 channel 1 was closed by the broker: 406"
+            }
+            "connection" => {
+                scene.wire.hang_up();
+                "1 the connection to"
+            }
+            "cancel" => {
+                channel.basic_cancel("c").send().unwrap();
+                scene.wire.say(1, basic::CancelOk { consumer_tag: "c".into() });
+                ""
+            }
+            _ => {
+                channel.close().send().unwrap();
+                scene.run(&mut log).unwrap();
+                scene.wire.say(1, channel::CloseOk {});
+                ""
+            }
+        };
+        scene.run(&mut log).unwrap();
+        log.retain(|line| line.starts_with("1 "));
+        let heard: Vec<&str> = log.iter().map(|line| &line[..expected.len().min(line.len())]).collect();
+        assert_eq!(heard, if expected.is_empty() { vec![] } else { vec![expected] }, "{way}: {log:?}");
+    }
 }
 
 fn a_consumer_may_close_its_channel_and_gets_nothing_more() {
@@ -562,8 +624,7 @@ fn events_reach_who_registered_for_them_until_they_are_removed() {
     assert_eq!(answers[1], (1, channel::FlowOk { active: false }.into()));
     for tag in ["c", "d"] {
         scene.wire.say(1, basic::Cancel { consumer_tag: tag.into(), nowait: true });
-        scene.run(&mut log).unwrap();
-        channel.remove_callback(cancelled);
+        assert_eq!(scene.run(&mut log).is_ok(), channel.remove_callback(cancelled), "or nobody hears of it");
     }
     let removed = channel.add_on_close_callback(|log: &mut Log, _, _| log.push("closed".into()));
     assert!(channel.remove_callback(removed));

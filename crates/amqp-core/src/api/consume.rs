@@ -2,7 +2,7 @@
 
 use crate::{
     api::{awaited::Awaited, channel::Channel},
-    error::Result,
+    error::{Error, Result},
     session::{
         Op, Refused, Shared,
         channel::Qos,
@@ -125,7 +125,7 @@ impl<S: 'static> Consume<S> {
         let message = Box::new(move |state: &mut S, channel: &Channel<S>, delivery: Delivery<'_>| {
             callback(state, channel, delivery).outcome()
         });
-        ConsumeWith { consume: self, callbacks: OnMessage { message, oversized: None, ended: None } }
+        ConsumeWith { consume: self, callbacks: OnMessage { message, oversized: None, ended: None, on_end: None } }
     }
 }
 
@@ -138,6 +138,17 @@ impl<S: 'static> ConsumeWith<S> {
     ) -> Self {
         self.callbacks.oversized =
             Some(Box::new(move |state, channel, oversized| callback(state, channel, oversized).outcome()));
+        self
+    }
+
+    /// What is called once if the consumer ends and this program has not asked for that: with [`Error::ConsumerCancelled`] when
+    /// the broker ends it, because its queue was deleted for example, or with the reason why its channel or its connection is
+    /// over. If neither this nor a callback of the channel's hears of an end of the broker's, it comes out of the loop's `start`.
+    pub fn on_end<R: Outcome>(
+        mut self,
+        callback: impl FnOnce(&mut S, &Channel<S>, &Error) -> R + Send + 'static,
+    ) -> Self {
+        self.callbacks.on_end = Some(Box::new(move |state, channel, error| callback(state, channel, error).outcome()));
         self
     }
 

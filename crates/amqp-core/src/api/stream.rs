@@ -127,7 +127,7 @@ impl<S: 'static> Consume<S> {
         let ended = Box::new(move |tag: &ShortString| {
             ended.end(Some(Error::ConsumerCancelled { channel, consumer_tag: tag.to_string_lossy().into() }));
         });
-        let callbacks = OnMessage { message, oversized: None, ended: Some(ended) };
+        let callbacks = OnMessage { message, oversized: None, ended: Some(ended), on_end: None };
         ConsumeWith { consume: self, callbacks }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     api::event::Event,
-    driver::Driver,
+    driver::{Driver, consumers::Told},
     error::{CloseReason, Error},
     session::{
         callbacks::Key,
@@ -25,11 +25,11 @@ impl<S: 'static> Driver<S> {
         if self.life.is_closing() {
             return;
         }
-        self.hook(number, method.id(), || method.clone());
+        let hooked = self.hook(number, method.id(), || method.clone());
         match method {
             Method::Channel(channel::Method::Close(close)) => self.channel_closed_by_broker(number, &close),
             Method::Channel(channel::Method::Flow(flow)) => self.flow(number, flow.active),
-            Method::Basic(basic::Method::Cancel(cancel)) => self.cancelled_by_broker(number, cancel),
+            Method::Basic(basic::Method::Cancel(cancel)) => self.cancelled_by_broker(number, cancel, hooked),
             method => self.on_reply(number, method, now),
         }
     }
@@ -128,7 +128,7 @@ impl<S: 'static> Driver<S> {
         self.tell_channel(number, Key::Flow, Event::Flow(active));
     }
 
-    fn cancelled_by_broker(&mut self, number: u16, cancel: basic::Cancel) {
+    fn cancelled_by_broker(&mut self, number: u16, cancel: basic::Cancel, hooked: bool) {
         let mut state = self.shared.lock();
         let known = state.channel(number).is_some_and(|channel| {
             let ours = channel.consumers.iter().any(|c| c.tag == cancel.consumer_tag && !c.cancelled);
@@ -141,11 +141,23 @@ impl<S: 'static> Driver<S> {
         if !cancel.nowait {
             self.say(number, &basic::CancelOk { consumer_tag: cancel.consumer_tag.clone() }.into());
         }
-        self.consumers.ended_by_broker(number, cancel.consumer_tag.as_bytes());
+        let told = self.consumers.ended_by_broker(number, cancel.consumer_tag.as_bytes());
         if known {
             events::consumer_cancelled(&self.endpoint(), number, &cancel.consumer_tag);
-            let event = Event::Cancel(cancel.consumer_tag);
-            self.tell_channel(number, Key::Cancel, event);
+            let consumer_tag = cancel.consumer_tag.to_string_lossy().into();
+            let error = Error::ConsumerCancelled { channel: number, consumer_tag };
+            let hears = hooked | self.tell_channel(number, Key::Cancel, Event::Cancel(cancel.consumer_tag));
+            let somebody = told.is_somebody();
+            self.call_ends(number, told, &error);
+            self.ended(hears || somebody, error);
+        }
+    }
+
+    /// Those who want to hear of the end of their consumers do.
+    fn call_ends(&mut self, number: u16, told: Told<S>, error: &Error) {
+        for (channel, on_end) in told.to_call {
+            let error = error.clone();
+            self.jobs.push_back((number, Box::new(move |state| on_end(state, &channel, &error))));
         }
     }
 
@@ -224,10 +236,14 @@ impl<S: 'static> Driver<S> {
             asked
         });
         events::channel_closed(&self.endpoint(), number, &error);
-        let told = self.tell_channel(number, Key::Close, Event::Close(error));
+        let told = self.tell_channel(number, Key::Close, Event::Close(error.clone()));
         self.shared.callbacks.cleanup(number);
         self.conversation.protocol.close(number);
-        let told = self.consumers.close(number) || told || asked;
+        let ends = self.consumers.close(number);
+        let told = ends.is_somebody() || told || asked;
+        if !error.is_deliberate() {
+            self.call_ends(number, ends, &error);
+        }
         // Only now, or what is done away with here could be another channel's already.
         self.shared.lock().free(number);
         told

@@ -12,7 +12,7 @@ use crate::{
         callbacks::Key,
         channel::Identity,
         confirm::PUBLISH_HEADER,
-        op::{OnConfirm, OnMessage},
+        op::{OnConfirm, OnEnd, OnMessage},
         reply::{Answer, Job, Raised, lend},
     },
     wire::{
@@ -53,6 +53,25 @@ struct Consumer<S: 'static> {
     callbacks: OnMessage<S>,
 }
 
+/// Who hears of the end of consumers.
+pub(crate) struct Told<S: 'static> {
+    /// A stream does.
+    pub(crate) stream: bool,
+    /// What is to be called.
+    pub(crate) to_call: Vec<(Channel<S>, OnEnd<S>)>,
+}
+
+impl<S: 'static> Told<S> {
+    fn end(&mut self, stream: bool, channel: Channel<S>, on_end: Option<OnEnd<S>>) {
+        self.stream |= stream;
+        self.to_call.extend(on_end.map(|on_end| (channel, on_end)));
+    }
+
+    pub(crate) fn is_somebody(&self) -> bool {
+        self.stream || !self.to_call.is_empty()
+    }
+}
+
 impl<S: 'static> Default for Consumers<S> {
     fn default() -> Self {
         Self(vec![])
@@ -73,10 +92,14 @@ impl<S: 'static> Consumers<S> {
         }
     }
 
-    /// The channel is over: says whether a consumer is told by that.
-    pub(crate) fn close(&mut self, number: u16) -> bool {
+    /// The channel is over: says whether a stream is told by that, and who else is to be.
+    pub(crate) fn close(&mut self, number: u16) -> Told<S> {
         let entry = self.0.get_mut(usize::from(number)).and_then(Option::take);
-        entry.is_some_and(|entry| entry.consumers.iter().any(|consumer| consumer.callbacks.ended.is_some()))
+        let mut told = Told { stream: false, to_call: vec![] };
+        for consumer in entry.into_iter().flat_map(|entry| entry.consumers) {
+            told.end(consumer.callbacks.ended.is_some(), consumer.channel, consumer.callbacks.on_end);
+        }
+        told
     }
 
     pub(crate) fn handle(&self, shared: &Arc<Shared<S>>, number: u16) -> Option<Channel<S>> {
@@ -131,16 +154,18 @@ impl<S: 'static> Consumers<S> {
         }
     }
 
-    /// The broker has ended this consumer.
-    pub(crate) fn ended_by_broker(&mut self, number: u16, tag: &[u8]) {
+    /// The broker has ended this consumer: says who is told.
+    pub(crate) fn ended_by_broker(&mut self, number: u16, tag: &[u8]) -> Told<S> {
+        let mut told = Told { stream: false, to_call: vec![] };
         let entry = self.0.get_mut(usize::from(number)).and_then(Option::as_mut);
         let consumers = entry.into_iter().flat_map(|entry| &mut entry.consumers);
         for consumer in consumers.filter(|consumer| consumer.tag.as_bytes() == tag && !consumer.cancelled) {
-            if let Some(ended) = consumer.callbacks.ended.take() {
-                ended(&consumer.tag);
-            }
+            let ended = consumer.callbacks.ended.take();
+            told.end(ended.is_some(), consumer.channel.clone(), consumer.callbacks.on_end.take());
+            ended.into_iter().for_each(|ended| ended(&consumer.tag));
         }
         self.forget(number, tag);
+        told
     }
 
     pub(crate) fn confirm(&mut self, identity: &Identity, callback: OnConfirm<S>) {

@@ -277,12 +277,10 @@ impl<S: 'static> Driver<S> {
         told
     }
 
-    /// pika's low-level hook, `add_callback`.
-    fn hook(&mut self, number: u16, id: MethodId, method: impl FnOnce() -> Method) {
+    /// pika's low-level hook, `add_callback`; says whether one is called.
+    fn hook(&mut self, number: u16, id: MethodId, method: impl FnOnce() -> Method) -> bool {
         let key = Key::Method(id);
-        if self.shared.callbacks.may_have(key) {
-            self.tell_channel(number, key, Event::Method(Box::new(method())));
-        }
+        self.shared.callbacks.may_have(key) && self.tell_channel(number, key, Event::Method(Box::new(method())))
     }
 
     /// What is to be written now; nothing if the stream is broken.

@@ -26,7 +26,7 @@ pub trait IoLoop<S: 'static> {
     /// or for `stop`.
     ///
     /// # Errors
-    /// What a callback returned; why a connection or a channel ended, if no callback was told; what the operating system
+    /// What a callback returned; why a connection, a channel or a consumer ended, if no callback was told; what the operating system
     /// says about waiting.
     ///
     /// # Panics

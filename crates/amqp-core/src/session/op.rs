@@ -8,7 +8,7 @@ use crate::{
         connection::ConnectionHandle,
         consume::Oversized,
     },
-    error::Result,
+    error::{Error, Result},
     session::channel::Identity,
     wire::{confirmation::Confirmation, message::Delivery, strings::ShortString},
 };
@@ -49,10 +49,13 @@ pub(crate) struct OnMessage<S: 'static> {
     pub(crate) oversized: Option<OnOversized<S>>,
     /// A stream's, which ends when the broker ends its consumer.
     pub(crate) ended: Option<OnEnded>,
+    /// What the program wants to be called with when it ends, and not because of the program.
+    pub(crate) on_end: Option<OnEnd<S>>,
 }
 
 pub(crate) type OnDelivery<S> = Box<dyn FnMut(&mut S, &Channel<S>, Delivery<'_>) -> Result<()> + Send>;
 pub(crate) type OnOversized<S> = Box<dyn FnMut(&mut S, &Channel<S>, Oversized) -> Result<()> + Send>;
+pub(crate) type OnEnd<S> = Box<dyn FnOnce(&mut S, &Channel<S>, &Error) -> Result<()> + Send>;
 pub(crate) type OnEnded = Box<dyn FnOnce(&ShortString) + Send>;
 
 /// What is told of each confirm.

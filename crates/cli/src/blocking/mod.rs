@@ -10,7 +10,7 @@ use crate::{
     end::End,
     options::{Bind, Command, Common, Declare, Delete, Get, Purge},
 };
-use pooka::{BlockingChannel, BlockingConnection, ConnectionParameters, Error, Result};
+use pooka::{BlockingChannel, BlockingConnection, ConnectionParameters, Result};
 use std::{
     sync::{
         Arc,
