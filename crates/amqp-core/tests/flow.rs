@@ -86,6 +86,7 @@ fn what_was_asked_for_behind_them_waits_with_them() {
 /// Acknowledgements, answers and other channels are not what the broker has too much of.
 fn what_carries_no_content_passes_by() {
     let (mut scene, mut log, channel) = consuming();
+    channel.add_on_cancel_callback(|_: &mut Log, _, _| ());
     let other = scene.connection.channel().send().unwrap();
     scene.open_channel(2, &mut log).unwrap();
     scene.wire.heard();
