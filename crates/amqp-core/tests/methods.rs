@@ -264,7 +264,8 @@ fn a_cancel_that_crosses_the_broker_s_is_told_once() {
 
 /// N6: RabbitMQ wants none.
 fn a_cancel_that_wants_an_answer_has_one() {
-    let (mut scene, mut log, _channel) = consuming();
+    let (mut scene, mut log, channel) = consuming();
+    channel.add_on_cancel_callback(|_: &mut Log, _, _| ());
     scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: false });
     assert_eq!(sent(&mut scene, &mut log), [basic::CancelOk { consumer_tag: "c".into() }.into()]);
 }
@@ -297,6 +298,7 @@ fn what_comes_late_for_a_consumer_without_acknowledgements_is_not_rejected() {
     ];
     for (name, end) in ends {
         let (mut scene, mut log, channel) = consuming();
+        channel.add_on_cancel_callback(|_: &mut Log, _, _| ());
         for _ in 0..2 {
             let consume = channel.basic_consume("q").consumer_tag("n").no_ack(true).on_message(logging);
             consume.send().unwrap();
