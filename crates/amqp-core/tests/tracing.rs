@@ -336,6 +336,7 @@ fn what_goes_wrong_is_warned_of_once() {
     });
     assert_eq!(at(Level::INFO, &told), ["connection: the broker reads again"]);
     warned(&["consumer: cancelled by the broker channel=1 consumer_tag=c"], &|scene, channel| {
+        channel.add_on_cancel_callback(|(): &mut (), _, _| ());
         channel.basic_consume("q").consumer_tag("c").on_message(acking).send().unwrap();
         scene.wire.say(1, basic::Cancel { consumer_tag: "c".into(), nowait: true });
         scene.run(&mut ()).unwrap();
