@@ -139,7 +139,7 @@ pub use amqp_core::{ConnectionParameters, Error, Result, TlsOptions};
 pub mod request {
     pub use amqp_core::{
         Ask, CloseConnection, Confirm, Connect, Consume, ConsumeWith, Handle, Lends, OpenChannel, Outcome, Oversized,
-        Publish, Publishing, Reply, Request, WaitForConfirms, Waits, Writable,
+        Publish, Publishing, Request, WaitForConfirms, Waits, Writable,
     };
     #[cfg(feature = "blocking")]
     pub use pooka_blocking::{

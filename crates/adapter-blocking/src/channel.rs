@@ -8,8 +8,8 @@ use crate::{
     publish::{BlockingPublish, BlockingWaitForConfirms},
 };
 use amqp_core::{
-    Body, CallbackId, Channel, DeliveryTag, Error, Expected, Handle, Outcome, Result, Returned, ShortString, Then,
-    Waits, basic, error::Misuse, spec::Method,
+    Body, CallbackId, Channel, DeliveryTag, Error, Handle, Outcome, Result, Returned, ShortString, Target, Waits,
+    error::Misuse,
 };
 use std::{fmt, sync::Arc};
 
@@ -198,33 +198,25 @@ impl BlockingChannel {
 impl Handle for BlockingChannel {
     type State = ();
 
-    fn submit(&self, method: Method, expect: Option<Expected>, then: Then<()>) -> Result<()> {
-        let cancelled = match &method {
-            Method::Basic(basic::Method::Cancel(cancel)) => Some(cancel.consumer_tag.clone()),
-            _ => None,
-        };
+    fn target(&self) -> Target<'_, ()> {
+        Target::Channel(&self.channel)
+    }
+
+    fn before_request(&self) {
         self.engine.attended();
-        self.channel.submit(method, expect, then)?;
+    }
+
+    fn after_request(&self, cancelled: Option<&ShortString>, waits: bool) {
         // Nothing reaches a consumer after its cancel: what no callback has been given goes back.
-        for arrived in cancelled.into_iter().flat_map(|tag| self.engine.inbox.cancel(self.channel_number(), &tag)) {
+        for arrived in cancelled.into_iter().flat_map(|tag| self.engine.inbox.cancel(self.channel_number(), tag)) {
             if !arrived.consumer.no_ack {
                 arrived.channel.give_back(&arrived.message);
             }
         }
-        Ok(())
-    }
-
-    fn answer_later(&self, then: Then<()>, error: Error) {
-        self.channel.answer_later(then, error);
-    }
-
-    fn sent(&self) {
-        // A loop that cannot wait says so to whoever waits next.
-        let _ = self.engine.sent();
-    }
-
-    fn requeue(&self, delivery_tag: DeliveryTag) {
-        self.channel.requeue(delivery_tag);
+        if !waits {
+            // A loop that cannot wait says so to whoever waits next.
+            let _ = self.engine.sent();
+        }
     }
 }
 

@@ -49,16 +49,13 @@ pub use api::{
     loop_handle::{Connect, LoopHandle},
     open_channel::OpenChannel,
     publish::{Publish, Publishing},
-    request::{Ask, Confirm, Handle, Lends, Reply, Request, Waits},
+    request::{Ask, Confirm, Handle, Lends, Request, Waits},
     stream::Consumer,
     wait_for_confirms::WaitForConfirms,
     writable::Writable,
 };
 #[doc(hidden)]
-pub use api::{
-    hold::Hold,
-    request::{Expected, Then},
-};
+pub use api::{hold::Hold, request::Target};
 pub use config::{
     credentials::{self, AmqplainCredentials, Credentials, ExternalCredentials, PlainCredentials},
     endpoint::{ConnectionOrder, Endpoint},

@@ -80,12 +80,10 @@ impl<S: 'static> Channel<S> {
         &self.0.identity
     }
 
-    pub(super) fn open(&self, then: Continuation<S>) -> Result<(), (Error, Continuation<S>)> {
-        let open = channel::Open::default().into();
+    pub(super) fn open(&self, then: Continuation<S>) -> Result<()> {
         let expect = Expect(channel::OpenOk::ID, None);
         let op = Op::Open { identity: self.0.identity.clone(), handle: self.downgrade() };
-        let result = self.0.shared.submit(&self.0.identity, &open, Some(expect), then, Some(op));
-        result.map_err(|refused| (refused.error, refused.then))
+        self.0.shared.submit(&self.0.identity, &channel::Open::default().into(), Some(expect), then, Some(op))
     }
 
     /// The channel's number.

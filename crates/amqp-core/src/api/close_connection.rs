@@ -1,13 +1,13 @@
 //! connection.close, to be sent.
 
 use crate::{
-    api::{awaited::Awaited, connection::ConnectionHandle},
-    error::{Error, Result},
-    session::{
-        Op,
-        reply::{Answer, Continuation, Outcome},
-        slot::Slot,
+    api::{
+        awaited::Awaited,
+        connection::ConnectionHandle,
+        start::{self, Start, To},
     },
+    error::Result,
+    session::{Op, reply::Outcome},
     wire::{
         frame::put_method,
         outbox::Outbox,
@@ -48,14 +48,7 @@ impl<S: 'static> CloseConnection<S> {
         self,
         callback: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,
     ) {
-        let lent = self.connection.clone();
-        let shared = self.connection.0.clone();
-        let then = Continuation::Callback(Box::new(move |state: &mut S, answer| {
-            callback(state, &lent, answer.map(|_| ())).outcome()
-        }));
-        if let Err((error, then)) = self.submit(then) {
-            shared.answer_later(then, error);
-        }
+        start::then(self, callback);
     }
 
     /// Closes.
@@ -63,27 +56,44 @@ impl<S: 'static> CloseConnection<S> {
     /// # Errors
     /// It has ended otherwise than by a close of this program's: the reason.
     pub fn send(self) -> Result<()> {
-        self.submit(Continuation::Nobody).map_err(|(error, _)| error)
+        start::send(self)
     }
+}
 
-    fn submit(self, then: Continuation<S>) -> Result<(), (Error, Continuation<S>)> {
+impl<S: 'static> Start for CloseConnection<S> {
+    type State = S;
+    type Lent = ConnectionHandle<S>;
+    type Answer = ();
+    type Told = ();
+    type Sent = ();
+
+    fn start<W>(self, _: bool, to: impl FnOnce(&ConnectionHandle<S>) -> (To<Self>, W)) -> ((), W, Result<()>) {
+        let (to, with) = to(&self.connection);
         let (code, text) = (self.code, Arc::from(self.text.to_string_lossy()));
         let close = connection::Close { reply_code: code, reply_text: self.text, class_id: 0, method_id: 0 };
+        let shared = &self.connection.0;
         let mut last = Outbox::default();
         if let Err(invalid) = put_method(last.octets(), 0, &close.into(), FRAME_MIN_SIZE as usize) {
-            return Err((invalid.into(), then));
+            return ((), with, shared.refuse(invalid.into(), to));
         }
-        let shared = &self.connection.0;
         let mut state = shared.lock();
-        match state.close((code, text), last, then) {
-            Ok(true) => state.queue(Op::Shutdown),
-            Ok(false) => {}
-            Err((error, then)) if error.is_deliberate() => {
-                drop(state);
-                shared.resolve_later(then, Ok(Answer::Method(connection::CloseOk {}.into())));
+        let result = match state.close((code, text), last, to) {
+            Ok(begins) => {
+                if begins {
+                    state.queue(Op::Shutdown);
+                }
+                Ok(())
             }
-            Err(refused) => return Err(refused),
-        }
+            Err((error, to)) => {
+                drop(state);
+                // It is closed as the program wants it to be.
+                if error.is_deliberate() { shared.answer(to, Ok(())) } else { shared.refuse(error, to) }
+            }
+        };
+        ((), with, result)
+    }
+
+    fn read((): ()) -> Result<()> {
         Ok(())
     }
 }
@@ -94,11 +104,6 @@ impl<S: 'static> IntoFuture for CloseConnection<S> {
 
     /// Sends connection.close.
     fn into_future(self) -> Awaited<()> {
-        let slot = Slot::new();
-        let shared = self.connection.0.clone();
-        if let Err((error, then)) = self.submit(Continuation::Slot(slot.clone())) {
-            shared.answer_later(then, error);
-        }
-        Awaited::new(slot, |_| Ok(()))
+        start::wait(self, |_| (Ok, drop))
     }
 }

@@ -1,18 +1,22 @@
 //! basic.consume, to be sent.
 
 use crate::{
-    api::{awaited::Awaited, channel::Channel},
+    api::{
+        awaited::Awaited,
+        channel::Channel,
+        requests::reply,
+        start::{self, Start, To},
+    },
     error::{Error, Result},
     session::{
-        Op, Refused, Shared,
+        Op,
         channel::Qos,
         op::OnMessage,
-        reply::{Answer, Continuation, Outcome},
-        slot::Slot,
+        reply::{Answer, Outcome},
     },
     wire::{
         message::{Delivery, DeliveryTag},
-        spec::{Method, basic},
+        spec::basic,
         strings::ShortString,
     },
 };
@@ -157,11 +161,7 @@ impl<S: 'static> ConsumeWith<S> {
         self,
         callback: impl FnOnce(&mut S, &Channel<S>, Result<basic::ConsumeOk>) -> R + Send + 'static,
     ) -> ShortString {
-        let lent = self.consume.channel.clone();
-        let then = Continuation::Callback(Box::new(move |state: &mut S, answer: Result<Answer>| {
-            callback(state, &lent, answer.and_then(consume_ok)).outcome()
-        }));
-        self.submit(false, then).0
+        start::then(self, callback)
     }
 
     /// Starts the consumer and returns its tag.
@@ -169,21 +169,35 @@ impl<S: 'static> ConsumeWith<S> {
     /// # Errors
     /// It could not be sent: the tag is in use or too long, or the reason why the channel is closed.
     pub fn send(self) -> Result<ShortString> {
-        let (tag, result) = self.submit(true, Continuation::Nobody);
-        result.map(|()| tag)
+        start::send(self)
+    }
+}
+
+impl<S: 'static> Start for ConsumeWith<S> {
+    type State = S;
+    type Lent = Channel<S>;
+    type Answer = Answer;
+    type Told = basic::ConsumeOk;
+    type Sent = ShortString;
+
+    /// Tag, frames and registration in one step: a consumer is known before its basic.consume is on the wire.
+    fn start<W>(self, waits: bool, to: impl FnOnce(&Channel<S>) -> (To<Self>, W)) -> (ShortString, W, Result<()>) {
+        let Self { consume: Consume { channel, mut method, prefetch, .. }, callbacks } = self;
+        method.nowait = !waits;
+        let (to, with) = to(&channel);
+        let shared = channel.shared();
+        let mut state = shared.lock();
+        let result = state.consume(channel.identity(), &mut method, |qos| prefetch.wanted(qos), to);
+        if result.is_ok() {
+            let (tag, queue) = (method.consumer_tag.clone(), method.queue.clone());
+            state.queue(Op::Consume { channel: channel.clone(), queue, tag, no_ack: method.no_ack, callbacks });
+        }
+        drop(state);
+        (method.consumer_tag, with, result.or_else(|(error, to)| shared.refuse(error, to)))
     }
 
-    pub(crate) fn submit(self, nowait: bool, then: Continuation<S>) -> (ShortString, Result<()>) {
-        let Self { consume: Consume { channel, mut method, prefetch, .. }, callbacks } = self;
-        method.nowait = nowait;
-        let shared = channel.shared();
-        match shared.consume(&channel, &mut method, prefetch, then, callbacks) {
-            Ok(()) => (method.consumer_tag, Ok(())),
-            Err(refused) => {
-                shared.answer_later(refused.then, refused.error.clone());
-                (method.consumer_tag, Err(refused.error))
-            }
-        }
+    fn read(answer: Answer) -> Result<basic::ConsumeOk> {
+        reply(answer)
     }
 }
 
@@ -193,38 +207,17 @@ impl<S: 'static> IntoFuture for ConsumeWith<S> {
 
     /// Sends basic.consume. If nobody takes the answer, the consumer is cancelled again.
     fn into_future(self) -> Awaited<basic::ConsumeOk> {
-        let slot = Slot::new();
-        let channel = self.consume.channel.clone();
-        let (tag, _) = self.submit(false, Continuation::Slot(slot.clone()));
-        Awaited::new(slot, consume_ok).or_else(move |_| drop(channel.basic_cancel(tag).send()))
+        start::wait(self, |channel| (reply, cancelled(channel)))
     }
 }
 
-/// The answer to basic.consume.
-fn consume_ok(answer: Answer) -> Result<basic::ConsumeOk> {
-    match answer {
-        Answer::Method(Method::Basic(basic::Method::ConsumeOk(ok))) => Ok(ok),
-        _ => Ok(basic::ConsumeOk::default()),
-    }
-}
-
-impl<S: 'static> Shared<S> {
-    /// Tag, frames and registration in one step: a consumer is known before its basic.consume is on the wire.
-    fn consume(
-        &self,
-        channel: &Channel<S>,
-        method: &mut basic::Consume,
-        prefetch: Prefetch,
-        then: Continuation<S>,
-        callbacks: OnMessage<S>,
-    ) -> Result<(), Box<Refused<S>>> {
-        let mut state = self.lock();
-        if let Err((error, then)) = state.consume(channel.identity(), method, |qos| prefetch.wanted(qos), then) {
-            drop(state);
-            return Err(Box::new(Refused { error, then, op: None }));
+/// Ends a consumer whose beginning nobody has heard of. Not before the answer: RabbitMQ's channel crashes on a cancel that
+/// overtakes its queue's consume-ok.
+pub(super) fn cancelled<S: 'static>(channel: &Channel<S>) -> impl FnOnce(Result<Answer>) + Send + use<S> {
+    let channel = channel.clone();
+    move |answer| {
+        if let Ok(basic::ConsumeOk { consumer_tag }) = answer.and_then(reply) {
+            let _ = channel.basic_cancel(consumer_tag).send();
         }
-        let (tag, no_ack, queue) = (method.consumer_tag.clone(), method.no_ack, method.queue.clone());
-        state.queue(Op::Consume { channel: channel.clone(), queue, tag, no_ack, callbacks });
-        Ok(())
     }
 }

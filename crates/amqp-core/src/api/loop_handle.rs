@@ -8,13 +8,11 @@ use crate::{
         Shared,
         bell::Bell,
         op::OnOpen,
-        reply::{Answer, Outcome},
-        slot::Slot,
+        reply::{Continuation, Outcome},
         timer::TimeoutId,
     },
-    wire::spec::connection,
 };
-use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
+use std::{fmt, future::IntoFuture, mem, sync::Arc, time::Duration};
 
 /// A loop, for everybody: cloned, sent to other threads, kept by callbacks.
 pub struct LoopHandle<S: 'static = ()>(pub(crate) Arc<Bell<S>>);
@@ -47,14 +45,6 @@ impl<S: 'static> LoopHandle<S> {
         let connection = ConnectionHandle(shared.clone());
         self.0.connect(shared, on_open);
         connection
-    }
-
-    fn connection(&self, parameters: ConnectionParameters) -> Awaited<ConnectionHandle<S>> {
-        let slot = Slot::new();
-        let opening = Opening(slot.clone());
-        let connection = self.connect_for_calls(parameters, move |opened| opening.end(opened));
-        let unclaimed = connection.clone();
-        Awaited::new(slot, move |_| Ok(connection)).or_else(move |_| drop(unclaimed.close().send()))
     }
 
     /// Runs `callback` on the loop, in its next turn: pika's `add_callback_threadsafe`. A loop that sleeps is woken.
@@ -125,7 +115,19 @@ impl<S: 'static> IntoFuture for Connect<S> {
 
     /// Begins to connect. If the connection is not taken, it is closed again.
     fn into_future(self) -> Awaited<ConnectionHandle<S>> {
-        self.ioloop.connection(self.parameters)
+        let Self { ioloop: LoopHandle(bell), parameters } = self;
+        let shared = Shared::new(bell.clone(), parameters, false);
+        let (connection, unclaimed) = (ConnectionHandle(shared.clone()), ConnectionHandle(shared.clone()));
+        let (awaited, to) = Awaited::new(move |()| Ok(connection), move |_| drop(unclaimed.close().send()));
+        let opening: Opening<S> = Opening(to);
+        bell.connect(
+            shared,
+            Box::new(move |_, _, opened| {
+                opening.end(opened);
+                Ok(())
+            }),
+        );
+        awaited
     }
 }
 
@@ -141,17 +143,17 @@ impl<S: 'static> fmt::Debug for LoopHandle<S> {
     }
 }
 
-/// Who awaits an open connection is told, also by a loop that is dropped.
-struct Opening(Arc<Slot>);
+/// The answer to one who awaits an open connection, also from a loop that is dropped.
+struct Opening<S: 'static>(Continuation<S, ()>);
 
-impl Opening {
-    fn end(self, opened: Result<()>) {
-        self.0.resolve(opened.map(|()| Answer::Method(connection::OpenOk::default().into())));
+impl<S: 'static> Opening<S> {
+    fn end(mut self, opened: Result<()>) {
+        drop(mem::replace(&mut self.0, Continuation::Nobody).resolve(opened));
     }
 }
 
-impl Drop for Opening {
+impl<S: 'static> Drop for Opening<S> {
     fn drop(&mut self) {
-        self.0.resolve(Err(Error::LoopGone));
+        drop(mem::replace(&mut self.0, Continuation::Nobody).resolve(Err(Error::LoopGone)));
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod open_channel;
 pub(crate) mod publish;
 pub(crate) mod request;
 pub(crate) mod requests;
+mod start;
 pub(crate) mod stream;
 pub(crate) mod wait_for_confirms;
 pub(crate) mod writable;

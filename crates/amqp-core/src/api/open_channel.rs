@@ -1,13 +1,17 @@
 //! channel.open, to be sent.
 
 use crate::{
-    api::{awaited::Awaited, channel::Channel, connection::ConnectionHandle},
+    api::{
+        awaited::Awaited,
+        channel::Channel,
+        connection::ConnectionHandle,
+        start::{self, Start, To},
+    },
     error::Result,
     session::{
         channel::Identity,
         next_serial,
-        reply::{Continuation, Outcome},
-        slot::Slot,
+        reply::{Answer, Outcome},
     },
 };
 use std::future::IntoFuture;
@@ -34,18 +38,7 @@ impl<S: 'static> OpenChannel<S> {
 
     /// Opens the channel; `callback` is lent it when the broker has answered, or told why there is none.
     pub fn then<R: Outcome>(self, callback: impl FnOnce(&mut S, &Channel<S>, Result<()>) -> R + Send + 'static) {
-        let (channel, opened) = self.register();
-        let lent = channel.clone();
-        let then = Continuation::Callback(Box::new(move |state: &mut S, answer| {
-            callback(state, &lent, answer.map(|_| ())).outcome()
-        }));
-        let refused = match opened {
-            Ok(()) => channel.open(then).err(),
-            Err(error) => Some((error, then)),
-        };
-        if let Some((error, then)) = refused {
-            channel.shared().answer_later(then, error);
-        }
+        start::then(self, callback);
     }
 
     /// Opens the channel and gives it without waiting: what is called on it goes out behind channel.open.
@@ -53,10 +46,7 @@ impl<S: 'static> OpenChannel<S> {
     /// # Errors
     /// The connection is not open, or all channels are.
     pub fn send(self) -> Result<Channel<S>> {
-        let (channel, opened) = self.register();
-        opened?;
-        channel.open(Continuation::Nobody).map_err(|(error, _)| error)?;
-        Ok(channel)
+        start::send(self)
     }
 
     /// The channel, which nothing is known of on the wire yet. One that cannot be opened is closed from the beginning.
@@ -75,22 +65,37 @@ impl<S: 'static> OpenChannel<S> {
     }
 }
 
+impl<S: 'static> Start for OpenChannel<S> {
+    type State = S;
+    type Lent = Channel<S>;
+    type Answer = Answer;
+    type Told = ();
+    type Sent = Channel<S>;
+
+    fn start<W>(self, _: bool, to: impl FnOnce(&Channel<S>) -> (To<Self>, W)) -> (Channel<S>, W, Result<()>) {
+        let (channel, registered) = self.register();
+        let (to, with) = to(&channel);
+        let result = match registered {
+            Ok(()) => channel.open(to),
+            Err(error) => channel.shared().refuse(error, to),
+        };
+        (channel, with, result)
+    }
+
+    fn read(_: Answer) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl<S: 'static> IntoFuture for OpenChannel<S> {
     type Output = Result<Channel<S>>;
     type IntoFuture = Awaited<Channel<S>>;
 
     /// Sends channel.open. If nobody takes the channel, it is closed again.
     fn into_future(self) -> Awaited<Channel<S>> {
-        let slot = Slot::new();
-        let (channel, opened) = self.register();
-        let then = Continuation::Slot(slot.clone());
-        if let Err((error, then)) = match opened {
-            Ok(()) => channel.open(then),
-            Err(error) => Err((error, then)),
-        } {
-            channel.shared().answer_later(then, error);
-        }
-        let unclaimed = channel.clone();
-        Awaited::new(slot, move |_| Ok(channel)).or_else(move |_| drop(unclaimed))
+        start::wait(self, |channel| {
+            let (channel, unclaimed) = (channel.clone(), channel.clone());
+            (move |_| Ok(channel), move |_| drop(unclaimed))
+        })
     }
 }

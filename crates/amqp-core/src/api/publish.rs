@@ -1,12 +1,16 @@
 //! basic.publish, to be sent.
 
 use crate::{
-    api::{awaited::Awaited, channel::Channel, writable::Writable},
+    api::{
+        awaited::Awaited,
+        channel::Channel,
+        start::{self, Start, To},
+        writable::Writable,
+    },
     error::Result,
     session::{
-        confirm::{PUBLISH_HEADER, PublishOutcome, outcome},
-        reply::{Answer, Continuation, Outcome},
-        slot::Slot,
+        confirm::{PUBLISH_HEADER, PublishOutcome},
+        reply::Outcome,
     },
     wire::{
         frame::{Body, Content},
@@ -56,7 +60,7 @@ impl<'a, S: 'static> Publish<'a, S> {
     #[inline]
     pub fn send(self) -> Result<()> {
         let channel = self.channel;
-        channel.shared().publish(channel.identity(), &self.content, None).map_err(|refused| refused.error)
+        channel.shared().publish(channel.identity(), &self.content, None)
     }
 
     /// Publishes in [confirm mode](Channel::confirm_delivery); `callback` is told what became of the message.
@@ -71,23 +75,31 @@ impl<'a, S: 'static> Publish<'a, S> {
         self,
         callback: impl FnOnce(&mut S, &Channel<S>, Result<PublishOutcome>) -> R + Send + 'static,
     ) {
-        let lent = self.channel.clone();
-        self.confirmed(Continuation::Callback(Box::new(move |state: &mut S, answer: Result<Answer>| {
-            callback(state, &lent, answer.and_then(outcome)).outcome()
-        })));
+        start::then(self, callback);
     }
+}
 
-    /// Publishes; `then` is told the outcome, or why there is none.
-    fn confirmed(self, then: Continuation<S>) {
+/// Publishes in confirm mode.
+impl<S: 'static> Start for Publish<'_, S> {
+    type State = S;
+    type Lent = Channel<S>;
+    type Answer = PublishOutcome;
+    type Told = PublishOutcome;
+    type Sent = ();
+
+    fn start<W>(self, _: bool, to: impl FnOnce(&Channel<S>) -> (To<Self>, W)) -> ((), W, Result<()>) {
         let Self { channel, content } = self;
+        let (to, with) = to(channel);
         // Of a message that cannot come back no number is needed.
         let mark = if content.mandatory { next_mark() } else { 0 };
         let tagged = content.mandatory.then(|| tagged(content.properties, mark));
         let properties = tagged.as_ref().or(content.properties);
         let content = Content { properties, ..content };
-        if let Err(refused) = channel.shared().publish(channel.identity(), &content, Some((then, mark))) {
-            channel.shared().answer_later(refused.then, refused.error);
-        }
+        ((), with, channel.shared().publish(channel.identity(), &content, Some((to, mark))))
+    }
+
+    fn read(outcome: PublishOutcome) -> Result<PublishOutcome> {
+        Ok(outcome)
     }
 }
 
@@ -128,9 +140,7 @@ impl<S: 'static> Future for Publishing<'_, S> {
                         return Poll::Pending;
                     }
                     let Some(publish) = publish.take() else { return Poll::Pending };
-                    let slot = Slot::new();
-                    publish.confirmed(Continuation::Slot(slot.clone()));
-                    self.0 = Progress::Sent(Awaited::new(slot, outcome));
+                    self.0 = Progress::Sent(start::wait(publish, |_| (Ok, drop)));
                 }
             }
         }

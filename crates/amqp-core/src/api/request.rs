@@ -1,29 +1,25 @@
 //! Requests: each AMQP method once, with its options, and the ways to continue: `.then(…)`, `.await`, `.call()`, `.send()`.
 
 use crate::{
-    api::{awaited::Awaited, channel::Channel, connection::ConnectionHandle},
+    api::{
+        awaited::Awaited,
+        channel::Channel,
+        connection::ConnectionHandle,
+        start::{self, Start, To},
+    },
     error::{Error, Result},
     session::{
-        Op, Shared,
-        channel::Identity,
+        Op,
         op::OnConfirm,
         reply::{Answer, Continuation, Expect, Outcome},
-        slot::Slot,
     },
     wire::{
         fault::Invalid,
-        message::DeliveryTag,
-        spec::{Arguments, Method, confirm},
+        spec::{Arguments, Method, basic, confirm},
+        strings::ShortString,
     },
 };
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    marker::PhantomData,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::future::IntoFuture;
 
 /// A method that has not been sent yet: [`then`](Self::then), `.await` and [`call`](Self::call) wait for its reply,
 /// [`send`](Self::send) does not.
@@ -35,36 +31,29 @@ pub struct Request<M, H> {
 }
 
 /// A method that can be requested, and what its reply is to the program.
-pub trait Ask: Into<Method> + Send + 'static {
+pub trait Ask: Into<Method> + Send + asked::Asked<Self::Reply> + 'static {
     /// The reply.
     type Reply: Send + 'static;
-    #[doc(hidden)]
-    fn check(&self) -> Result<(), Invalid> {
-        Ok(())
-    }
-    /// Asks for no reply; false where AMQP cannot do without.
-    #[doc(hidden)]
-    fn nowait(&mut self) -> bool;
-    #[doc(hidden)]
-    fn expect() -> Expected;
-    #[doc(hidden)]
-    fn reply(answer: Answered) -> Result<Self::Reply>;
-    /// Whether the reply may bring a message that goes back to its queue if nobody takes it.
-    #[doc(hidden)]
-    fn brings_message(&self) -> bool {
-        false
-    }
 }
 
-/// Which methods answer a request.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct Expected(pub(crate) Expect);
+/// What the core has to know of a method that can be requested.
+pub(super) mod asked {
+    use super::{Answer, Expect, Invalid, Result};
 
-/// An answer, before it is taken apart.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Answered(pub(crate) Answer);
+    pub trait Asked<R> {
+        fn check(&self) -> Result<(), Invalid> {
+            Ok(())
+        }
+        /// Asks for no reply; false where AMQP cannot do without.
+        fn nowait(&mut self) -> bool;
+        fn expect() -> Expect;
+        fn read(answer: Answer) -> Result<R>;
+        /// Whether the reply may bring a message that goes back to its queue if nobody takes it.
+        fn brings_message(&self) -> bool {
+            false
+        }
+    }
+}
 
 impl<M, H: Clone> Request<M, H> {
     #[doc(hidden)]
@@ -77,19 +66,27 @@ impl<M, H: Clone> Request<M, H> {
 pub trait Handle: Clone + Send + Sync + 'static {
     /// The state that its loop lends to callbacks.
     type State: 'static;
+    /// The channel or the connection whose requests they are.
     #[doc(hidden)]
-    fn submit(&self, method: Method, expect: Option<Expected>, then: Then<Self::State>) -> Result<()>;
+    fn target(&self) -> Target<'_, Self::State>;
+    /// A request is sent next.
     #[doc(hidden)]
-    fn answer_later(&self, then: Then<Self::State>, error: Error);
-    /// Something was submitted that nobody waits for.
+    fn before_request(&self) {}
+    /// A request has been sent: with the consumer that it cancels, and whether its reply is waited for.
     #[doc(hidden)]
-    fn sent(&self) {}
-    /// Gives a message back that nobody took.
-    #[doc(hidden)]
-    fn requeue(&self, _: DeliveryTag) {}
+    fn after_request(&self, _cancelled: Option<&ShortString>, _waits: bool) {}
 }
 
-/// Handles of a loop that goes on by itself: their requests can be continued by callbacks and awaited.
+/// What a handle is one of.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Target<'a, S: 'static> {
+    Channel(&'a Channel<S>),
+    Connection(&'a ConnectionHandle<S>),
+}
+
+/// Implemented by handles whose event loop runs independently of the caller: requests take a callback (`then`) or can be
+/// `.await`ed.
 pub trait Lends: Handle {}
 
 impl<S: 'static> Lends for Channel<S> {}
@@ -102,26 +99,77 @@ pub trait Waits: Handle {
     fn wait(&self, done: &mut dyn FnMut() -> bool);
 }
 
-/// Where a reply goes.
-#[doc(hidden)]
-#[expect(missing_debug_implementations, reason = "closures")]
-pub struct Then<S>(pub(crate) Continuation<S>);
+impl<S: 'static> Handle for Channel<S> {
+    type State = S;
+
+    fn target(&self) -> Target<'_, S> {
+        Target::Channel(self)
+    }
+}
+
+impl<S: 'static> Handle for ConnectionHandle<S> {
+    type State = S;
+
+    fn target(&self) -> Target<'_, S> {
+        Target::Connection(self)
+    }
+}
+
+impl<S: 'static> Target<'_, S> {
+    fn submit(&self, method: &Method, expect: Option<Expect>, then: Continuation<S>) -> Result<()> {
+        match (self, expect) {
+            (Self::Channel(channel), expect) => channel.shared().submit(channel.identity(), method, expect, then, None),
+            (Self::Connection(connection), Some(expect)) => connection.0.submit_on_connection(method, expect, then),
+            // No request of the connection's does without a reply.
+            (Self::Connection(_), None) => Ok(()),
+        }
+    }
+
+    fn refuse(&self, error: Error, then: Continuation<S>) -> Result<()> {
+        match self {
+            Self::Channel(channel) => channel.shared().refuse(error, then),
+            Self::Connection(connection) => connection.0.refuse(error, then),
+        }
+    }
+}
+
+impl<M: Ask, H: Handle> Start for Request<M, H> {
+    type State = H::State;
+    type Lent = H;
+    type Answer = Answer;
+    type Told = M::Reply;
+    type Sent = ();
+
+    fn start<W>(self, waits: bool, to: impl FnOnce(&H) -> (To<Self>, W)) -> ((), W, Result<()>) {
+        let Self { handle, mut method } = self;
+        let expect = if !waits && method.nowait() { None } else { Some(M::expect()) };
+        let (to, with) = to(&handle);
+        if let Err(invalid) = method.check() {
+            return ((), with, handle.target().refuse(invalid.into(), to));
+        }
+        let method = method.into();
+        handle.before_request();
+        let result = handle.target().submit(&method, expect, to);
+        if result.is_ok() {
+            let cancelled = match &method {
+                Method::Basic(basic::Method::Cancel(cancel)) => Some(&cancel.consumer_tag),
+                _ => None,
+            };
+            handle.after_request(cancelled, waits);
+        }
+        ((), with, result)
+    }
+
+    fn read(answer: Answer) -> Result<M::Reply> {
+        M::read(answer)
+    }
+}
 
 impl<M: Ask, H: Lends> Request<M, H> {
     /// Sends the request; `callback` gets the reply, or the reason why there will be none. It is called by the loop,
     /// exactly once, and never from within this.
     pub fn then<R: Outcome>(self, callback: impl FnOnce(&mut H::State, &H, Result<M::Reply>) -> R + Send + 'static) {
-        let Self { handle, method } = self;
-        let lent = handle.clone();
-        let then = Continuation::Callback(Box::new(move |state: &mut H::State, answer: Result<Answer>| {
-            let reply = answer.and_then(|answer| M::reply(Answered(answer)));
-            callback(state, &lent, reply).outcome()
-        }));
-        // What cannot be sent is answered by the loop.
-        match method.check() {
-            Ok(()) => drop(handle.submit(method.into(), Some(M::expect()), Then(then))),
-            Err(invalid) => handle.answer_later(Then(then), invalid.into()),
-        }
+        start::then(self, callback);
     }
 }
 
@@ -131,25 +179,22 @@ impl<M: Ask, H: Handle> Request<M, H> {
     /// # Errors
     /// It could not be sent: bad arguments, or the reason why the channel is closed.
     pub fn send(self) -> Result<()> {
-        let Self { handle, mut method } = self;
-        let expect = if method.nowait() { None } else { Some(M::expect()) };
-        method.check()?;
-        handle.submit(method.into(), expect, Then(Continuation::Nobody))?;
-        handle.sent();
-        Ok(())
+        start::send(self)
     }
 
-    fn reply(self) -> Reply<M, H> {
-        let Self { handle, method } = self;
-        let slot = Slot::new();
-        let brings_message = method.brings_message();
-        let then = Then(Continuation::Slot(slot.clone()));
-        match method.check() {
-            // What cannot be sent is answered in the slot.
-            Ok(()) => drop(handle.submit(method.into(), Some(M::expect()), then)),
-            Err(invalid) => handle.answer_later(then, invalid.into()),
-        }
-        Reply { slot, handle, brings_message, method: PhantomData }
+    /// Dropped early, the reply is swallowed when it comes, and a message that it brings goes back to its queue.
+    fn reply(self) -> Awaited<M::Reply> {
+        let brings_message = self.method.brings_message();
+        start::wait(self, |handle| {
+            let handle = brings_message.then(|| handle.clone());
+            let requeue = move |answer| {
+                let target = handle.as_ref().map(Handle::target);
+                if let (Some(Target::Channel(channel)), Ok(Answer::Message(message))) = (target, answer) {
+                    channel.give_back(&message);
+                }
+            };
+            (M::read, requeue)
+        })
     }
 }
 
@@ -159,115 +204,20 @@ impl<M: Ask, H: Waits> Request<M, H> {
     /// # Errors
     /// It could not be sent, or there will be no reply: the reason. It takes no longer than `rpc_timeout`.
     pub fn call(self) -> Result<M::Reply> {
+        let handle = self.handle.clone();
         let reply = self.reply();
-        reply.handle.wait(&mut || reply.slot.is_answered());
-        let answer = reply.slot.take().unwrap_or(Err(Error::LoopGone));
-        answer.and_then(|answer| M::reply(Answered(answer)))
+        handle.wait(&mut || reply.is_answered());
+        reply.take().unwrap_or(Err(Error::LoopGone))
     }
-}
-
-/// A request that has been sent, and is awaited here: wire order is the order in which `.await` began.
-///
-/// Dropped before its end it leaves the channel in step: the reply is swallowed when it comes, and a message that it
-/// brings goes back to its queue.
-#[must_use = "the reply is waited for by .await"]
-pub struct Reply<M: Ask, H: Handle> {
-    slot: Arc<Slot>,
-    handle: H,
-    brings_message: bool,
-    method: PhantomData<fn() -> M>,
 }
 
 impl<M: Ask, H: Lends> IntoFuture for Request<M, H> {
     type Output = Result<M::Reply>;
-    type IntoFuture = Reply<M, H>;
+    type IntoFuture = Awaited<M::Reply>;
 
     /// Sends the request.
-    fn into_future(self) -> Reply<M, H> {
+    fn into_future(self) -> Awaited<M::Reply> {
         self.reply()
-    }
-}
-
-impl<M: Ask, H: Handle> Future for Reply<M, H> {
-    type Output = Result<M::Reply>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.slot.poll(context).map(|answer| answer.and_then(|answer| M::reply(Answered(answer))))
-    }
-}
-
-impl<M: Ask, H: Handle> Unpin for Reply<M, H> {}
-
-impl<M: Ask, H: Handle> Drop for Reply<M, H> {
-    fn drop(&mut self) {
-        if self.brings_message {
-            let handle = self.handle.clone();
-            self.slot.abandon(Box::new(move |answer| {
-                if let Ok(Answer::Message(message)) = answer {
-                    handle.requeue(message.delivery_tag);
-                }
-            }));
-        }
-    }
-}
-
-impl<M: Ask, H: Handle> fmt::Debug for Reply<M, H> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("is_answered", &self.slot.is_answered()).finish_non_exhaustive()
-    }
-}
-
-impl<S: 'static> Handle for Channel<S> {
-    type State = S;
-
-    fn submit(&self, method: Method, expect: Option<Expected>, then: Then<S>) -> Result<()> {
-        send_on(self.shared(), self.identity(), &method, expect.map(|e| e.0), then.0, None)
-    }
-
-    fn answer_later(&self, then: Then<S>, error: Error) {
-        self.shared().answer_later(then.0, error);
-    }
-
-    fn requeue(&self, delivery_tag: DeliveryTag) {
-        // A channel that is closed has requeued it already.
-        let _ = self.basic_reject(delivery_tag, true);
-    }
-}
-
-impl<S: 'static> Handle for ConnectionHandle<S> {
-    type State = S;
-
-    fn submit(&self, method: Method, expect: Option<Expected>, then: Then<S>) -> Result<()> {
-        let Some(Expected(expect)) = expect else { return Ok(()) };
-        match self.0.submit_on_connection(&method, expect, then.0) {
-            Ok(()) => Ok(()),
-            Err(refused) => {
-                self.0.answer_later(refused.then, refused.error.clone());
-                Err(refused.error)
-            }
-        }
-    }
-
-    fn answer_later(&self, then: Then<S>, error: Error) {
-        self.0.answer_later(then.0, error);
-    }
-}
-
-/// Sends; a continuation whose request could not be sent is answered by the loop.
-pub(crate) fn send_on<S: 'static>(
-    shared: &Arc<Shared<S>>,
-    identity: &Arc<Identity>,
-    method: &Method,
-    expect: Option<Expect>,
-    then: Continuation<S>,
-    op: Option<Op<S>>,
-) -> Result<()> {
-    match shared.submit(identity, method, expect, then, op) {
-        Ok(()) => Ok(()),
-        Err(refused) => {
-            shared.answer_later(refused.then, refused.error.clone());
-            Err(refused.error)
-        }
     }
 }
 
@@ -286,11 +236,7 @@ impl<S: 'static> Confirm<S> {
 
     /// Sends it; `callback` is told when the broker has agreed.
     pub fn then<R: Outcome>(self, callback: impl FnOnce(&mut S, &Channel<S>, Result<()>) -> R + Send + 'static) {
-        let lent = self.channel.clone();
-        let then = Continuation::Callback(Box::new(move |state: &mut S, answer: Result<Answer>| {
-            callback(state, &lent, answer.map(|_| ())).outcome()
-        }));
-        let _ = self.submit(false, then);
+        start::then(self, callback);
     }
 
     /// Sends it without waiting; publishes that follow are numbered already.
@@ -298,14 +244,29 @@ impl<S: 'static> Confirm<S> {
     /// # Errors
     /// The reason why the channel is closed.
     pub fn send(self) -> Result<()> {
-        self.submit(true, Continuation::Nobody)
+        start::send(self)
+    }
+}
+
+impl<S: 'static> Start for Confirm<S> {
+    type State = S;
+    type Lent = Channel<S>;
+    type Answer = Answer;
+    type Told = ();
+    type Sent = ();
+
+    fn start<W>(self, waits: bool, to: impl FnOnce(&Channel<S>) -> (To<Self>, W)) -> ((), W, Result<()>) {
+        let Self { channel, callback } = self;
+        let (to, with) = to(&channel);
+        let expect = waits.then_some(Expect(confirm::SelectOk::ID, None));
+        let identity = channel.identity();
+        let op = Op::Confirm { identity: identity.clone(), callback };
+        let select = confirm::Select { nowait: !waits }.into();
+        ((), with, channel.shared().submit(identity, &select, expect, to, Some(op)))
     }
 
-    fn submit(self, nowait: bool, then: Continuation<S>) -> Result<()> {
-        let Self { channel, callback } = self;
-        let expect = (!nowait).then_some(Expect(confirm::SelectOk::ID, None));
-        let op = Op::Confirm { identity: channel.identity().clone(), callback };
-        send_on(channel.shared(), channel.identity(), &confirm::Select { nowait }.into(), expect, then, Some(op))
+    fn read(_: Answer) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -315,8 +276,6 @@ impl<S: 'static> IntoFuture for Confirm<S> {
 
     /// Sends confirm.select.
     fn into_future(self) -> Awaited<()> {
-        let slot = Slot::new();
-        let _ = self.submit(false, Continuation::Slot(slot.clone()));
-        Awaited::new(slot, |_| Ok(()))
+        start::wait(self, |_| (Self::read, drop))
     }
 }

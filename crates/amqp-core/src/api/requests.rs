@@ -4,14 +4,14 @@
 use crate::{
     api::{
         consume::Consume,
-        request::{Answered, Ask, Expected, Request},
+        request::{Ask, Request, asked::Asked},
     },
     error::{Error, Result},
     session::reply::{Answer, Expect},
     wire::{
         fault::{Invalid, Violation},
         message::Message,
-        spec::{Arguments, Call, basic, channel, confirm, connection, exchange, queue, tx},
+        spec::{Arguments, Call, Method, basic, channel, confirm, connection, exchange, queue, tx},
     },
 };
 
@@ -118,20 +118,20 @@ macro_rules! ask {
     ) => {
         impl Ask for $class::$Name {
             type Reply = $class::$Reply;
+        }
+
+        impl Asked<$class::$Reply> for $class::$Name {
             $(fn check(&self) -> Result<(), Invalid> {
                 $check(self)
             })?
             fn nowait(&mut self) -> bool {
                 self.set_nowait()
             }
-            fn expect() -> Expected {
-                Expected(Expect($class::$Reply::ID, None))
+            fn expect() -> Expect {
+                Expect($class::$Reply::ID, None)
             }
-            fn reply(answer: Answered) -> Result<Self::Reply> {
-                match answer.0 {
-                    Answer::Method(method) => Self::Reply::try_from(method).map_err(|_| unexpected()),
-                    Answer::Message(_) | Answer::Outcome(_) | Answer::Confirmed(_) => Err(unexpected()),
-                }
+            fn read(answer: Answer) -> Result<$class::$Reply> {
+                reply(answer)
             }
         }
     };
@@ -185,27 +185,35 @@ fn has_a_name_or_a_reply(declare: &queue::Declare) -> Result<(), Invalid> {
 impl Ask for basic::Get {
     /// `None`: the queue is empty.
     type Reply = Option<Message>;
+}
+
+impl Asked<Option<Message>> for basic::Get {
     fn nowait(&mut self) -> bool {
         false
+    }
+    fn expect() -> Expect {
+        Expect(basic::GetOk::ID, Some(basic::GetEmpty::ID))
+    }
+    fn read(answer: Answer) -> Result<Option<Message>> {
+        match answer {
+            Answer::Message(message) => Ok(Some(*message)),
+            Answer::Method(_) => Ok(None),
+        }
     }
     fn brings_message(&self) -> bool {
         !self.no_ack
     }
-    fn expect() -> Expected {
-        Expected(Expect(basic::GetOk::ID, Some(basic::GetEmpty::ID)))
-    }
-    fn reply(answer: Answered) -> Result<Self::Reply> {
-        match answer.0 {
-            Answer::Message(message) => Ok(Some(*message)),
-            Answer::Method(_) => Ok(None),
-            Answer::Outcome(_) | Answer::Confirmed(_) => Err(unexpected()),
-        }
-    }
 }
 
-/// The driver has matched reply and request before, so this is not seen.
-fn unexpected() -> Error {
-    Error::Protocol { endpoint: "the broker".into(), violation: Violation::command("a reply to another method") }
+/// Puts the type of the expected reply on an answer: the one place where that is done. A reply of another type does not get
+/// so far, because it answers another request or none.
+pub(super) fn reply<R: TryFrom<Method>>(answer: Answer) -> Result<R> {
+    let reply = match answer {
+        Answer::Method(method) => R::try_from(method).ok(),
+        Answer::Message(_) => None,
+    };
+    let unexpected = Violation::command("a reply to another method");
+    reply.ok_or(Error::Protocol { endpoint: "the broker".into(), violation: unexpected })
 }
 
 impl<H> Request<basic::Qos, H> {

@@ -4,12 +4,14 @@ use crate::{
     api::{
         awaited::Awaited,
         channel::Channel,
-        consume::{Consume, ConsumeWith, Prefetch},
+        consume::{Consume, ConsumeWith, Prefetch, cancelled},
         hold::Hold,
         request::Request,
+        requests::reply,
+        start,
     },
     error::{Error, Result},
-    session::{Shared, op::OnMessage, reply::Continuation, slot::Slot},
+    session::{Shared, op::OnMessage},
     sync::{Mutex, MutexGuard},
     wire::{
         fault::Invalid,
@@ -79,33 +81,27 @@ impl<S: 'static> IntoFuture for Consume<S> {
     type IntoFuture = Awaited<Consumer<S>>;
 
     fn into_future(mut self) -> Awaited<Consumer<S>> {
-        let slot = Slot::new();
         if self.prefetch == Prefetch::Channel && !self.method.no_ack {
             self.prefetch = Prefetch::ChannelOrDefault;
         }
         let bounded = !self.method.no_ack && self.prefetch != Prefetch::Own(0);
         if !bounded && self.capacity.is_none() {
-            slot.resolve(Err(Invalid::UnboundedStream.into()));
-            return Awaited::new(slot, |_| Err(Error::NotOpen));
+            return Awaited::ready(Err(Invalid::UnboundedStream.into()));
         }
         let queue = Arc::new(Queue {
             state: Mutex::new(State::default()),
             capacity: self.capacity.unwrap_or(usize::MAX).max(1),
         });
         let (channel, no_ack) = (self.channel.clone(), self.method.no_ack);
-        let (tag, _) = self.feeding(&queue).submit(false, Continuation::Slot(slot.clone()));
-        let unclaimed = (channel.clone(), tag.clone());
-        let mut consumer = Consumer { channel, consumer_tag: tag, queue, no_ack, begun: false, over: false };
-        let begun = move |_| {
-            consumer.begun = true;
-            Ok(consumer)
-        };
-        // Not before the answer: RabbitMQ's channel crashes on a cancel that overtakes its queue's consume-ok.
-        Awaited::new(slot, begun).or_else(move |answer| {
-            let (channel, tag) = unclaimed;
-            if answer.is_ok() {
-                let _ = channel.basic_cancel(tag).send();
-            }
+        let consumer_tag = ShortString::default();
+        let mut consumer = Consumer { channel, consumer_tag, queue: queue.clone(), no_ack, begun: false, over: false };
+        start::wait(self.feeding(&queue), |channel| {
+            let begun = move |answer| {
+                consumer.consumer_tag = reply::<basic::ConsumeOk>(answer)?.consumer_tag;
+                consumer.begun = true;
+                Ok(consumer)
+            };
+            (begun, cancelled(channel))
         })
     }
 }

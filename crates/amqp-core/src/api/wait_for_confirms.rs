@@ -1,15 +1,18 @@
 //! Waiting until the broker has confirmed what was published.
 
 use crate::{
-    api::{awaited::Awaited, channel::Channel},
+    api::{
+        awaited::Awaited,
+        channel::Channel,
+        start::{self, Start, To},
+    },
     error::{Error, Result, Stage},
     session::{
         Shared,
         channel::Identity,
         confirm::Confirms,
         next_serial,
-        reply::{Answer, Continuation, Job, Outcome},
-        slot::Slot,
+        reply::{Continuation, Job, Outcome},
         timer::TimeoutId,
     },
     wire::fault::Invalid,
@@ -69,18 +72,24 @@ impl<S: 'static> WaitForConfirms<S> {
 
     /// `callback` is told when they are confirmed, and whether all were acked; or why that will not be known.
     pub fn then<R: Outcome>(self, callback: impl FnOnce(&mut S, &Channel<S>, Result<bool>) -> R + Send + 'static) {
-        let lent = self.channel.clone();
-        self.submit(Continuation::Callback(Box::new(move |state: &mut S, answer: Result<Answer>| {
-            callback(state, &lent, answer.and_then(acked)).outcome()
-        })));
+        start::then(self, callback);
     }
+}
 
-    fn submit(self, then: Continuation<S>) {
+impl<S: 'static> Start for WaitForConfirms<S> {
+    type State = S;
+    type Lent = Channel<S>;
+    type Answer = bool;
+    type Told = bool;
+    type Sent = ();
+
+    fn start<W>(self, _: bool, to: impl FnOnce(&Channel<S>) -> (To<Self>, W)) -> ((), W, Result<()>) {
         let Self { channel, at_most, within } = self;
         let (shared, identity) = (channel.shared(), channel.identity());
+        let (to, with) = to(&channel);
         let id = next_serial();
-        if let Err((error, then)) = shared.wait_for_confirms(identity, id, at_most, then) {
-            return shared.answer_later(then, error);
+        if let Err((error, to)) = shared.wait_for_confirms(identity, id, at_most, to) {
+            return ((), with, shared.refuse(error, to));
         }
         if let Some(limit) = within {
             let late = Late { shared: shared.clone(), identity: identity.clone(), id, limit };
@@ -91,6 +100,11 @@ impl<S: 'static> WaitForConfirms<S> {
         }
         // They may be confirmed already.
         shared.confirms_waited(identity.number).into_iter().for_each(|job| shared.bell.post(job));
+        ((), with, Ok(()))
+    }
+
+    fn read(all_acked: bool) -> Result<bool> {
+        Ok(all_acked)
     }
 }
 
@@ -99,16 +113,7 @@ impl<S: 'static> IntoFuture for WaitForConfirms<S> {
     type IntoFuture = Awaited<bool>;
 
     fn into_future(self) -> Awaited<bool> {
-        let slot = Slot::new();
-        self.submit(Continuation::Slot(slot.clone()));
-        Awaited::new(slot, acked)
-    }
-}
-
-fn acked(answer: Answer) -> Result<bool> {
-    match answer {
-        Answer::Confirmed(all_acked) => Ok(all_acked),
-        Answer::Method(_) | Answer::Message(_) | Answer::Outcome(_) => Err(Error::NotOpen),
+        start::wait(self, |_| (Ok, drop))
     }
 }
 
@@ -142,8 +147,8 @@ impl<S: 'static> Shared<S> {
         identity: &Identity,
         id: u64,
         at_most: usize,
-        then: Continuation<S>,
-    ) -> Result<(), (Error, Continuation<S>)> {
+        then: Continuation<S, bool>,
+    ) -> Result<(), (Error, Continuation<S, bool>)> {
         let mut state = self.lock();
         let confirms = match state.usable(identity) {
             Ok(channel) => channel.confirms.as_mut().ok_or_else(|| Invalid::NotInConfirmMode.into()),
@@ -176,7 +181,7 @@ impl<S: 'static> Shared<S> {
         drop(state);
         let answered = waits.into_iter().filter_map(|wait| {
             wait.timeout.map(|timeout| self.bell.remove_timeout(timeout));
-            wait.then.resolve(Ok(Answer::Confirmed(all_acked)))
+            wait.then.resolve(Ok(all_acked))
         });
         answered.collect()
     }

@@ -193,7 +193,7 @@ impl<S: 'static> Driver<S> {
             }
         };
         for (then, outcome) in settled {
-            self.jobs.extend(then.resolve(Ok(Answer::Outcome(outcome))).map(|job| (number, job)));
+            self.jobs.extend(then.resolve(Ok(outcome)).map(|job| (number, job)));
         }
         if waits {
             self.jobs.extend(self.shared.confirms_waited(number).into_iter().map(|job| (number, job)));
@@ -221,10 +221,13 @@ impl<S: 'static> Driver<S> {
         for timeout in timeouts.into_iter().flatten() {
             self.shared.bell.remove_timeout(timeout);
         }
-        let confirms = channel.confirms.as_mut().into_iter().flat_map(|confirms| confirms.drain().collect::<Vec<_>>());
         let held = mem::take(&mut channel.held).into_iter().filter_map(|(_, pending)| pending);
-        let all = fifo.into_iter().chain(held).map(|pending| pending.then).chain(confirms);
-        self.jobs.extend(all.filter_map(|then| then.resolve(Err(error.clone()))).map(|job| (number, job)));
+        let (publishes, waits) = channel.confirms.as_mut().map(Confirms::drain).unwrap_or_default();
+        let error = || error.clone();
+        let replies = fifo.into_iter().chain(held).filter_map(|pending| pending.then.resolve(Err(error())));
+        let publishes = publishes.into_iter().filter_map(|then| then.resolve(Err(error())));
+        let waits = waits.into_iter().filter_map(|then| then.resolve(Err(error())));
+        self.jobs.extend(replies.chain(publishes).chain(waits).map(|job| (number, job)));
     }
 
     /// The channel's close callbacks are called, everything else about it is dropped, its number is free. Says whether

@@ -5,12 +5,7 @@ use crate::{
     driver::{Conversation, Driver, End, LastWords, Life, Step, conversation::Broken},
     error::{CloseReason, Error, attempt::IoError, tls::TlsProblem},
     protocol::handshake::Handshake,
-    session::{
-        Op,
-        callbacks::Key,
-        reply::{Answer, Continuation},
-        state::Rest,
-    },
+    session::{Op, callbacks::Key, reply::Continuation, state::Rest},
     trace::events,
     wire::{
         content::Carrier,
@@ -208,7 +203,8 @@ impl<S: 'static> Driver<S> {
             self.jobs.push_back((0, Box::new(move |state| on_open(state, &handle, Err(error)))));
             self.tell(Key::OpenError, Event::OpenError(self.reason()));
         }
-        let mut told = closers.iter().chain(fifo.iter().map(|pending| &pending.then)).any(Continuation::is_somebody);
+        let mut told = closers.iter().any(Continuation::is_somebody);
+        told |= fifo.iter().any(|pending| pending.then.is_somebody());
         let mut over = vec![];
         for (number, mut channel) in channels {
             told |= channel.is_awaited();
@@ -225,7 +221,7 @@ impl<S: 'static> Driver<S> {
             told |= self.channel_over(number, channel.identity.reason(), None);
         }
         let clean = matches!(error, Error::ConnectionClosedByClient { .. } | Error::OpenAborted { .. });
-        let answer = || if clean { Ok(Answer::Method(connection::CloseOk {}.into())) } else { Err(error.clone()) };
+        let answer = || if clean { Ok(()) } else { Err(error.clone()) };
         self.jobs.extend(closers.into_iter().filter_map(|then| then.resolve(answer())).map(|job| (0, job)));
         if opened {
             told |= self.tell(Key::Close, Event::Close(error.clone()));

@@ -1,11 +1,8 @@
 //! Publisher confirms: which publishes are outstanding, and what became of them.
 
 use crate::{
-    error::{Error, Result},
-    session::{
-        reply::{Answer, Continuation},
-        timer::TimeoutId,
-    },
+    error::Result,
+    session::{reply::Continuation, timer::TimeoutId},
     wire::{confirmation::Confirmation, fault::Violation, message::Returned},
 };
 use std::{
@@ -63,7 +60,7 @@ enum Place<S> {
     /// Nobody wants to know.
     Counted,
     Awaited {
-        then: Continuation<S>,
+        then: Continuation<S, PublishOutcome>,
         mark: u64,
         returned: Option<Box<Returned>>,
     },
@@ -75,13 +72,16 @@ pub(crate) struct Wait<S> {
     at_most: usize,
     /// Later publishes do not matter to him.
     through: u64,
-    pub(crate) then: Continuation<S>,
+    pub(crate) then: Continuation<S, bool>,
     /// What gives up for him.
     pub(crate) timeout: Option<TimeoutId>,
 }
 
+/// The publishes whose outcome is waited for, and what waits until few enough are left.
+pub(crate) type Outstanding<S> = (Vec<Continuation<S, PublishOutcome>>, Vec<Continuation<S, bool>>);
+
 /// What a confirm settles: continuations, each once, in the order of their publishes.
-pub(crate) type Settled<S> = Vec<(Continuation<S>, PublishOutcome)>;
+pub(crate) type Settled<S> = Vec<(Continuation<S, PublishOutcome>, PublishOutcome)>;
 
 impl<S> Default for Confirms<S> {
     fn default() -> Self {
@@ -93,7 +93,7 @@ impl<S> Default for Confirms<S> {
 impl<S: 'static> Confirms<S> {
     /// The next publish stands in the outbound buffer, and is written when the connection has written `end` octets.
     #[inline]
-    pub(crate) fn published(&mut self, end: u64, then: Option<(Continuation<S>, u64)>) {
+    pub(crate) fn published(&mut self, end: u64, then: Option<(Continuation<S, PublishOutcome>, u64)>) {
         let place = match then {
             None => Place::Counted,
             Some((then, mark)) => {
@@ -191,7 +191,7 @@ impl<S: 'static> Confirms<S> {
     }
 
     /// Notes who waits; [`waited`](Self::waited) gives him back.
-    pub(crate) fn wait(&mut self, id: u64, at_most: usize, then: Continuation<S>) {
+    pub(crate) fn wait(&mut self, id: u64, at_most: usize, then: Continuation<S, bool>) {
         let through = self.first + self.ring.len() as u64 - 1;
         self.waits.push(Wait { id, at_most, through, then, timeout: None });
     }
@@ -218,7 +218,7 @@ impl<S: 'static> Confirms<S> {
     }
 
     /// Who has waited for too long.
-    pub(crate) fn give_up(&mut self, id: u64) -> Option<Continuation<S>> {
+    pub(crate) fn give_up(&mut self, id: u64) -> Option<Continuation<S, bool>> {
         let at = self.waits.iter().position(|wait| wait.id == id)?;
         Some(self.waits.remove(at).then)
     }
@@ -234,27 +234,19 @@ impl<S: 'static> Confirms<S> {
     }
 
     /// Everything that is outstanding, when there will be no more confirms.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Continuation<S>> {
+    pub(crate) fn drain(&mut self) -> Outstanding<S> {
         self.marks.clear();
         (self.unconfirmed, self.awaited) = (0, 0);
         let publishes = self.ring.drain(..).filter_map(|publish| match publish.place {
             Place::Awaited { then, .. } => Some(then),
             Place::Settled | Place::Counted => None,
         });
-        publishes.chain(self.waits.drain(..).map(|wait| wait.then))
+        (publishes.collect(), self.waits.drain(..).map(|wait| wait.then).collect())
     }
 }
 
 const UNPUBLISHED: Violation = Violation::command("a confirm of a message that was never published");
 const UNWRITTEN: Violation = Violation::command("a confirm of a message that has not been sent yet");
-
-/// What the answer to a publish says.
-pub(crate) fn outcome(answer: Answer) -> Result<PublishOutcome> {
-    match answer {
-        Answer::Outcome(outcome) => Ok(outcome),
-        Answer::Method(_) | Answer::Message(_) | Answer::Confirmed(_) => Err(Error::NotOpen),
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -392,7 +384,7 @@ mod tests {
                 assert_eq!((confirms.unconfirmed(), confirms.is_awaited()), (open, open > 0));
             }
             assert_eq!(seen.len() + confirms.unconfirmed(), published as usize);
-            assert_eq!(confirms.drain().count(), expected.iter().filter(|outcome| outcome.is_none()).count());
+            assert_eq!(confirms.drain().0.len(), expected.iter().filter(|outcome| outcome.is_none()).count());
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
         bell::Bell,
         callbacks::CallbackManager,
         channel::Identity,
+        confirm::PublishOutcome,
         op::EventCallback,
         reply::{Answer, Continuation, Expect},
     },
@@ -146,7 +147,7 @@ impl<S: 'static> Shared<S> {
         capabilities.and_then(|value| value.as_table()?.get(name)?.as_bool()).unwrap_or(false)
     }
 
-    /// Sends a method on a channel. What cannot be sent comes back with the reason and its continuation.
+    /// Sends a method on a channel. What cannot be sent is answered later with the error that is returned.
     pub(crate) fn submit(
         &self,
         identity: &Arc<Identity>,
@@ -154,19 +155,18 @@ impl<S: 'static> Shared<S> {
         expect: Option<Expect>,
         then: Continuation<S>,
         op: Option<Op<S>>,
-    ) -> Result<(), Box<Refused<S>>> {
+    ) -> Result<()> {
         let confirms = || ["publisher_confirms", "basic.nack"].into_iter().all(|name| self.has_capability(name));
         if matches!(method, Method::Confirm(_)) && !confirms() {
-            return Err(Box::new(Refused { error: Invalid::NoConfirms.into(), then, op }));
+            return self.refuse(Invalid::NoConfirms.into(), then);
         }
         let mut state = self.lock();
         if let Err((error, then)) = state.request(identity, method, expect, then) {
             drop(state);
             if matches!(method, Method::Channel(spec::channel::Method::Close(_))) && error.is_deliberate() {
-                self.resolve_later(then, Ok(Answer::Method(spec::channel::CloseOk {}.into())));
-                return Ok(());
+                return self.answer(then, Ok(Answer::Method(spec::channel::CloseOk {}.into())));
             }
-            return Err(Box::new(Refused { error, then, op }));
+            return self.refuse(error, then);
         }
         if let Some(op) = op.or_else(|| side_effect(identity, method)) {
             state.queue(op);
@@ -174,27 +174,25 @@ impl<S: 'static> Shared<S> {
         Ok(())
     }
 
-    /// A request that could not be sent is answered by the loop, as all others are.
-    pub(crate) fn answer_later(&self, then: Continuation<S>, error: Error) {
-        self.resolve_later(then, Err(error));
+    /// Sends a request of the connection itself.
+    pub(crate) fn submit_on_connection(&self, method: &Method, expect: Expect, then: Continuation<S>) -> Result<()> {
+        let result = self.lock().request_on_connection(method, expect, then);
+        result.or_else(|(error, then)| self.refuse(error, then))
     }
 
-    /// What needs no answer of the broker's is answered by the loop, too.
-    pub(crate) fn resolve_later(&self, then: Continuation<S>, answer: Result<Answer>) {
+    /// What cannot be sent is answered by the loop, as everything is.
+    #[cold]
+    pub(crate) fn refuse<A: Send + 'static>(&self, error: Error, then: Continuation<S, A>) -> Result<()> {
+        self.answer(then, Err(error))
+    }
+
+    /// What needs no answer of the broker's is answered by the loop, too. Returned is whether it was good.
+    pub(crate) fn answer<A: Send + 'static>(&self, then: Continuation<S, A>, answer: Result<A>) -> Result<()> {
+        let result = answer.as_ref().map(drop).map_err(Error::clone);
         if let Some(job) = then.resolve(answer) {
             self.bell.post(job);
         }
-    }
-
-    /// A request of the connection itself.
-    pub(crate) fn submit_on_connection(
-        &self,
-        method: &Method,
-        expect: Expect,
-        then: Continuation<S>,
-    ) -> Result<(), Box<Refused<S>>> {
-        let result = self.lock().request_on_connection(method, expect, then);
-        result.map_err(|(error, then)| Box::new(Refused { error, then, op: None }))
+        result
     }
 
     /// Acknowledges, or whatever else `put` writes about a delivery.
@@ -217,22 +215,14 @@ impl<S: 'static> Shared<S> {
         &self,
         identity: &Identity,
         content: &Content<'_>,
-        mut then: Option<(Continuation<S>, u64)>,
-    ) -> Result<(), Box<Refused<S>>> {
+        mut then: Option<(Continuation<S, PublishOutcome>, u64)>,
+    ) -> Result<()> {
         let published = self.lock().publish(identity, content, &mut then, self.parameters.outbound_limit());
-        published.map_err(|error| {
-            let then = then.map_or(Continuation::Nobody, |(then, _)| then);
-            Box::new(Refused { error, then, op: None })
-        })
+        match (published, then) {
+            (Err(error), Some((then, _))) => self.refuse(error, then),
+            (published, _) => published,
+        }
     }
-}
-
-/// What could not be sent: everything that its caller gave, to be resolved or dropped where no lock is held.
-pub(crate) struct Refused<S: 'static> {
-    pub(crate) error: Error,
-    pub(crate) then: Continuation<S>,
-    #[expect(dead_code, reason = "dropped by whoever gets it")]
-    pub(crate) op: Option<Op<S>>,
 }
 
 /// What a method means for what the loop owns.

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    session::slot::Slot,
+    session::slot::Fill,
     wire::{
         message::Message,
         spec::{Method, MethodId},
@@ -37,24 +37,22 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> Outcome for Result<(), E
 /// Work for the loop, which lends it the program's state.
 pub(crate) type Job<S> = Box<dyn FnOnce(&mut S) -> Result<()> + Send>;
 
-/// A request's callback, which has its handle and the type of its reply inside.
-pub(crate) type Callback<S> = Box<dyn FnOnce(&mut S, Result<Answer>) -> Result<()> + Send>;
+/// A request's callback, which has its handle inside.
+pub(crate) type Callback<S, A> = Box<dyn FnOnce(&mut S, Result<A>) -> Result<()> + Send>;
 
-/// The answer to a request.
+/// The reply to a request of a channel or a connection. Replies of all types are expected in one queue, so this is where
+/// their types are taken off; the request puts its own on again.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
+    /// A method.
     Method(Method),
-    /// What became of a publish.
-    Outcome(crate::session::confirm::PublishOutcome),
-    /// Enough publishes are confirmed; whether all were acked.
-    Confirmed(bool),
     /// basic.get found one.
     Message(Box<Message>),
 }
 
 /// The methods that may answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Expect(pub(crate) MethodId, pub(crate) Option<MethodId>);
+pub struct Expect(pub(crate) MethodId, pub(crate) Option<MethodId>);
 
 impl Expect {
     pub(crate) fn accepts(self, id: MethodId) -> bool {
@@ -62,20 +60,20 @@ impl Expect {
     }
 }
 
-/// Where a reply goes. Resolved by value: it cannot happen twice.
-pub(crate) enum Continuation<S> {
-    Callback(Callback<S>),
-    Slot(Arc<Slot>),
+/// Where an answer goes. Resolved by value: it cannot happen twice.
+pub(crate) enum Continuation<S, A = Answer> {
+    Callback(Callback<S, A>),
+    Slot(Arc<dyn Fill<A>>),
     Nobody,
 }
 
-impl<S: 'static> Continuation<S> {
+impl<S: 'static, A: Send + 'static> Continuation<S, A> {
     pub(crate) fn is_somebody(&self) -> bool {
         !matches!(self, Self::Nobody)
     }
 
     /// What the loop has to run: a callback needs the program's state, a slot is filled here and now.
-    pub(crate) fn resolve(self, answer: Result<Answer>) -> Option<Job<S>> {
+    pub(crate) fn resolve(self, answer: Result<A>) -> Option<Job<S>> {
         match self {
             Self::Callback(callback) => Some(Box::new(move |state| callback(state, answer))),
             Self::Slot(slot) => {

@@ -48,7 +48,7 @@ pub(crate) struct State<S: 'static> {
     channels: BTreeMap<u16, ChannelState<S>>,
     ops: Vec<Op<S>>,
     /// Requests that wait for connection.close-ok.
-    closers: Vec<Continuation<S>>,
+    closers: Vec<Continuation<S, ()>>,
     /// What channel 0 expects: update-secret-ok.
     fifo: VecDeque<Pending<S>>,
     /// Tasks that wait until there is less to write.
@@ -88,7 +88,7 @@ impl Phase {
 /// What waits for its end when a connection is over.
 pub(crate) struct Rest<S: 'static> {
     pub(crate) channels: BTreeMap<u16, ChannelState<S>>,
-    pub(crate) closers: Vec<Continuation<S>>,
+    pub(crate) closers: Vec<Continuation<S, ()>>,
     pub(crate) fifo: VecDeque<Pending<S>>,
     pub(crate) ops: Vec<Op<S>>,
     pub(crate) room: Wakers,
@@ -243,8 +243,8 @@ impl<S: 'static> State<S> {
         &mut self,
         (code, text): (u16, Arc<str>),
         close: Outbox,
-        then: Continuation<S>,
-    ) -> Result<bool, (Error, Continuation<S>)> {
+        then: Continuation<S, ()>,
+    ) -> Result<bool, (Error, Continuation<S, ()>)> {
         match &self.phase {
             Phase::Open => {
                 self.desert(&Error::ConnectionClosedByClient { code, text: Arc::clone(&text) });

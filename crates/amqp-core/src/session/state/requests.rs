@@ -4,7 +4,7 @@ use crate::{
     error::{Error, Result},
     session::{
         channel::{ChannelState, Consumer, Identity, Phase as ChannelPhase, Qos},
-        confirm::{Confirms, PAUSED},
+        confirm::{Confirms, PAUSED, PublishOutcome},
         reply::{Continuation, Expect},
         state::{Phase, State},
     },
@@ -176,7 +176,7 @@ impl<S: 'static> State<S> {
         &mut self,
         identity: &Identity,
         content: &Content<'_>,
-        then: &mut Option<(Continuation<S>, u64)>,
+        then: &mut Option<(Continuation<S, PublishOutcome>, u64)>,
         limit: Option<usize>,
     ) -> Result<()> {
         let frame_max = self.limits.frame_max;
