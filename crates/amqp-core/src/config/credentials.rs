@@ -330,6 +330,10 @@ impl<C: Credentials + ?Sized> Credentials for Arc<C> {
         (**self).begin()
     }
 
+    fn check(&self) -> crate::Result<()> {
+        (**self).check()
+    }
+
     fn connected(&self) {
         (**self).connected();
     }

@@ -456,7 +456,7 @@ fn check(parameters: &ConnectionParameters) -> Result<()> {
     require("virtual_host", "is longer than 255 octets", fields.virtual_host.len() <= 255)?;
     require("virtual_host", "holds a zero octet", !fields.virtual_host.contains('\0'))?;
     require("locale", "holds a zero octet", !fields.locale.contains('\0'))?;
-    parameters.all_credentials().try_for_each(|credentials| credentials.check())?;
+    parameters.all_credentials().try_for_each(Credentials::check)?;
     require("locale", "is longer than 255 octets", fields.locale.len() <= 255)?;
     require(
         "frame_max",
