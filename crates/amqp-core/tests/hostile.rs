@@ -1,7 +1,10 @@
 //! Any octets, in any cuts: no panic, no endless loop, no memory that was only announced.
 #![allow(clippy::unwrap_used)]
 
-use amqp_core::{BasicProperties, ConnectionParameters, spec::basic};
+use amqp_core::{
+    BasicProperties, Channel, ConnectionParameters, Delivery, Error,
+    spec::{basic, channel},
+};
 use pooka_testkit::scripted_peer::{Cut, Frame, Scene};
 use proptest::prelude::*;
 
@@ -143,5 +146,39 @@ proptest! {
         let expected: Vec<_> = bodies.into_iter().map(|(body, _)| (body.len() as u64, body)).collect();
         prop_assert!(sent == expected);
         prop_assert_eq!(scene.connection.outbound_len(), 0);
+    }
+}
+
+/// T14: what is answered to a broker that goes on sending and never reads is bounded: the connection ends, and says so. Reading
+/// is not stopped, which could wait for ever for a broker that waits for us.
+#[test]
+fn answers_that_the_broker_does_not_read_are_bounded() {
+    let deliver = |scene: &Scene<()>, consumer_tag: &str| {
+        scene.wire.say(1, basic::Deliver { consumer_tag: consumer_tag.into(), delivery_tag: 1, ..Default::default() });
+        scene.wire.content(1, &BasicProperties::new(), b"", 100);
+    };
+    let floods: [&dyn Fn(&Scene<()>); 3] = [
+        &|scene| deliver(scene, "gone"),
+        &|scene| scene.wire.say(1, channel::Flow { active: true }),
+        // The program's own answers, too.
+        &|scene| deliver(scene, "c"),
+    ];
+    for flood in floods {
+        let parameters =
+            ConnectionParameters::builder().outbound_high_water(1000).outbound_limit(Some(20_000)).build().unwrap();
+        let mut scene = Scene::new(parameters, |(): &mut (), _, opened| opened.unwrap());
+        scene.open(&mut ()).unwrap();
+        let channel = scene.connection.channel().send().unwrap();
+        let ack = |(): &mut (), channel: &Channel, delivery: Delivery<'_>| channel.basic_ack(delivery.delivery_tag);
+        channel.basic_consume("q").consumer_tag("c").on_message(ack).send().unwrap();
+        scene.open_channel(1, &mut ()).unwrap();
+        scene.wire.room(Some(0));
+        let end = (0..5000).find_map(|_| {
+            flood(&scene);
+            scene.run(&mut ()).err()
+        });
+        let Some(Error::AnswersUnread { held, limit: 20_000, .. }) = end else { panic!("{end:?}") };
+        assert!((20_001..20_100).contains(&held), "{held}");
+        assert_eq!(scene.connection.close_reason(), end);
     }
 }

@@ -45,6 +45,9 @@ mod life;
 mod opening;
 mod pace;
 
+/// Octets of answers that may wait where the program has set no `outbound_limit`.
+const ANSWERS: usize = 256 << 20;
+
 /// One connection, served by its loop.
 ///
 /// It has no socket and no clock: whoever owns them (the hub's `Link`) calls it, in this order.
@@ -325,9 +328,14 @@ impl<S: 'static> Driver<S> {
             pressed: *pressed,
         };
         let weight = self.shared.lock().weigh(writing.len() + unwritten, &marks);
-        let Weight { held, is_heavy, requests, room } = weight;
+        let Weight { held, answers, is_heavy, requests, room } = weight;
         room.wake();
         replies.mark(requests, now, parameters.rpc_timeout());
+        let limit = parameters.outbound_limit().unwrap_or(ANSWERS);
+        if answers > limit {
+            let error = Error::AnswersUnread { endpoint: self.endpoint(), held: answers, limit };
+            return self.lost(error, LastWords::Said);
+        }
         if !*pressed && is_heavy {
             *pressed = true;
             events::backpressure(&self.endpoint(), held);

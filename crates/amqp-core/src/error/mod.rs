@@ -226,6 +226,16 @@ pub enum Error {
         /// Octets, with the frame's envelope.
         limit: usize,
     },
+    /// The broker goes on sending and does not read what it is answered: acknowledgements, rejects, replies.
+    #[error("{endpoint} sends and does not read: {held} octets of answers to it wait, the limit is {limit}")]
+    AnswersUnread {
+        /// `host:port` of the broker.
+        endpoint: Arc<str>,
+        /// Octets of answers that wait to be written.
+        held: usize,
+        /// The limit, `outbound_limit`.
+        limit: usize,
+    },
     /// Something did not happen in time.
     #[error("{what} took longer than {} s{}", .after.as_secs_f32(), .stage.hint())]
     Timeout {
@@ -359,7 +369,7 @@ variants! {
     ConnectionClosedByBroker ConnectionClosedByClient ChannelClosedByBroker ChannelClosedByClient ConsumerCancelled
     CannotConnect IncompatibleProtocol Tls AuthenticationRefused MechanismNotOffered
     CredentialsFailed LoginTooLarge AccessRefused OpenAborted StreamLost
-    HeartbeatTimeout BlockedTimeout Protocol HeaderTooLarge Timeout Invalid
+    HeartbeatTimeout BlockedTimeout Protocol HeaderTooLarge AnswersUnread Timeout Invalid
     NoFreeChannels NotOpen OutboundFull MessageTooLarge Unroutable
     Nacked StaleDeliveryTag Callback Panicked LoopGone
     Io NoSuchPoller Misuse BadParameter
@@ -524,6 +534,7 @@ impl Error {
             | Self::BlockedTimeout { .. }
             | Self::Protocol { .. }
             | Self::HeaderTooLarge { .. }
+            | Self::AnswersUnread { .. }
             | Self::LoopGone => true,
             // The channel of a reply that is late stays in step.
             Self::Timeout { stage, .. } => *stage != Stage::Reply,

@@ -40,6 +40,8 @@ pub(crate) struct State<S: 'static> {
     outbox: Outbox,
     /// Octets that the loop has ever taken out of the outbox, to write them.
     taken: u64,
+    /// Octets in the outbox that answer the broker, of its own accord or the program's.
+    answers: usize,
     /// Octets that the loop has taken out of the outbox and not yet written.
     in_flight: usize,
     /// Octets of channels on which the broker wants no content for the time being.
@@ -97,6 +99,8 @@ pub(crate) struct Rest<S: 'static> {
 /// How much waits to be written.
 pub(crate) struct Weight {
     pub(crate) held: usize,
+    /// Octets of answers to the broker that it has not begun to read.
+    pub(crate) answers: usize,
     /// It is more than there should be.
     pub(crate) is_heavy: bool,
     /// Requests so far.
@@ -112,6 +116,7 @@ impl<S: 'static> State<S> {
             endpoint,
             outbox: Outbox::default(),
             taken: 0,
+            answers: 0,
             in_flight: 0,
             paused: 0,
             limits: Limits::PROVISIONAL,
@@ -220,7 +225,7 @@ impl<S: 'static> State<S> {
 
     /// Nothing of what waits can be written; it is returned.
     pub(crate) fn abandon(&mut self) -> Outbox {
-        self.in_flight = 0;
+        (self.in_flight, self.answers) = (0, 0);
         mem::take(&mut self.outbox)
     }
 
@@ -303,8 +308,10 @@ impl<S: 'static> State<S> {
 impl<S: 'static> State<S> {
     /// Writes a method of the loop's own, which always fits.
     pub(crate) fn say(&mut self, channel: u16, method: &Method) {
+        let before = self.outbox.len();
         let put = self.try_to_say(channel, method);
         debug_assert!(put.is_ok());
+        self.answers += self.outbox.len() - before;
     }
 
     fn try_to_say(&mut self, channel: u16, method: &Method) -> Result<(), Invalid> {
@@ -341,12 +348,14 @@ impl<S: 'static> State<S> {
 
     /// The loop takes what is to be written and cannot be.
     pub(crate) fn take_unsent(&mut self) -> Outbox {
+        self.answers = 0;
         mem::take(&mut self.outbox)
     }
 
     /// The loop takes what is to be written, and gives its empty buffer for what will be.
     pub(crate) fn hand_over(&mut self, writing: &mut Outbox) {
         mem::swap(&mut self.outbox, writing);
+        self.answers = 0;
         self.in_flight = writing.len();
         self.taken += writing.len() as u64;
     }
@@ -377,7 +386,7 @@ impl<S: 'static> State<S> {
         let is_heavy = held > limit;
         self.weigh_at = if marks.pressed || is_heavy { usize::MAX } else { limit };
         let room = if held <= marks.low { self.room.leave_all() } else { Wakers::default() };
-        Weight { held, is_heavy, requests: self.requests, room }
+        Weight { held, answers: self.answers, is_heavy, requests: self.requests, room }
     }
 }
 

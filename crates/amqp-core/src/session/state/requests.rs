@@ -205,6 +205,7 @@ impl<S: 'static> State<S> {
     pub(crate) fn settle(&mut self, identity: &Identity, put: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         usable(&mut self.channels, identity)?;
         self.frames += 1;
+        self.answers += SETTLEMENT;
         put(self.out());
         Ok(())
     }
@@ -266,6 +267,9 @@ impl<S: 'static> State<S> {
         Ok(channel.qos)
     }
 }
+
+/// Octets of basic.ack, basic.nack and basic.reject, each with its envelope.
+const SETTLEMENT: usize = 21;
 
 /// The channel's state, if it can be used: for where the rest of the connection's is needed beside it.
 #[inline]
