@@ -8,7 +8,7 @@ mod rows;
 
 use pooka::{
     Channel, ConnectionHandle, ConnectionParameters, Consumer, Error, Message, MioConnection, PublishOutcome,
-    SelectConnection, Table,
+    SelectConnection, SmolConnection, Table, TokioConnection,
 };
 use pooka_testkit::{Proxy, RabbitNode, Way};
 use rows::{Link, Row, soon};
@@ -236,6 +236,28 @@ fn a_stream_ends_with_the_reason_of_its_end<R: Row>() {
         soon("a second channel.close", owner.close()).await.unwrap();
         connection.close().send().unwrap();
     });
+}
+
+/// Trial T9: whatever goes wrong in a set-up, `?` drops its handles.
+#[test]
+fn thirty_failed_set_ups_leave_no_connection_at_the_broker() {
+    async fn set_up(connection: pooka::Result<ConnectionHandle>) {
+        let channel = connection.unwrap().channel().await.unwrap();
+        assert_eq!(channel.queue_declare("missing").passive(true).await.unwrap_err().reply_code(), Some(404));
+    }
+    let parameters = node().url().parse::<ConnectionParameters>().unwrap().into_builder();
+    let parameters = parameters.connection_name("a set-up that fails").build().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for _ in 0..30 {
+        runtime.block_on(async { set_up(TokioConnection::connect(parameters.clone()).await).await });
+        let (connecting, driver) = SmolConnection::pair(parameters.clone());
+        smol::spawn(driver).detach();
+        smol::block_on(async { set_up(connecting.await).await });
+    }
+    let begun = Instant::now();
+    while node().ctl(&["-q", "list_connections", "client_properties"]).unwrap().contains("a set-up that fails") {
+        assert!(begun.elapsed() < Duration::from_secs(25), "connections are left");
+    }
 }
 
 /// A node whose operator we are; it ends with this process.

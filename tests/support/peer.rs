@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "not every suite says everything")]
 
 use pooka::{
-    adapter::frame::Frame,
-    spec::{Method, channel, connection},
+    adapter::frame::{Frame, Header},
+    spec::{Method, basic, channel, connection},
 };
 use pooka_testkit::scripted_peer::start;
 use std::{
@@ -39,6 +39,12 @@ impl Peer {
         self.send(&Frame::Method(channel, method.into()));
     }
 
+    /// A message without a body.
+    pub(crate) fn deliver(&mut self, channel: u16, deliver: basic::Deliver) {
+        self.say(channel, deliver);
+        self.send(&Frame::Header(channel, Header { class_id: 60, ..Default::default() }));
+    }
+
     pub(crate) fn beat(&mut self) {
         self.send(&Frame::Heartbeat);
     }
@@ -46,7 +52,7 @@ impl Peer {
     fn send(&mut self, frame: &Frame<'_>) {
         let mut octets = vec![];
         frame.encode(&mut octets).unwrap();
-        self.stream.write_all(&octets).unwrap();
+        let _ = self.stream.write_all(&octets); // a client that has hung up is not heard either
     }
 
     /// The next method; `None` when the client has hung up.

@@ -79,8 +79,8 @@ impl<S: 'static> SmolConnection<S> {
 impl SmolConnection {
     /// A connection, and the future that serves it: spawn the second, then await the first.
     ///
-    /// The second ends with the connection: [`close`](ConnectionHandle::close) it. Dropped earlier it ends the connection
-    /// at once, and answers everybody who waits. A panic of a callback closes the callback's channel, and it goes on.
+    /// The second ends with the connection: [`close`](ConnectionHandle::close) it, or drop the handles of it and of its
+    /// channels, whereupon it closes itself. Dropped earlier the second ends the connection at once, and answers everybody who waits. A panic of a callback closes the callback's channel, and it goes on.
     pub fn pair(
         parameters: ConnectionParameters,
     ) -> (

@@ -139,7 +139,8 @@ impl<S: 'static> TokioConnection<S> {
 impl TokioConnection {
     /// Opens a connection and spawns the task that serves it, on the runtime that this is called in.
     ///
-    /// The task ends with the connection: [`close`](ConnectionHandle::close) it. A panic of a callback closes the
+    /// The task ends with the connection: [`close`](ConnectionHandle::close) it, or drop the handles of it and of its channels,
+    /// whereupon it closes itself. A panic of a callback closes the
     /// callback's channel, and the task goes on.
     ///
     /// It is a task among the runtime's others: one that blocks its thread (work for `spawn_blocking`) can keep this one

@@ -65,6 +65,7 @@ impl<S: 'static> Channel<S> {
     crate::channel_requests!();
 
     pub(super) fn new(shared: Arc<Shared<S>>, identity: Arc<Identity>) -> Self {
+        shared.keep();
         Self(Arc::new(Inner { shared, identity, owner: true }))
     }
 
@@ -93,7 +94,7 @@ impl<S: 'static> Channel<S> {
 
     /// Its connection.
     pub fn connection(&self) -> ConnectionHandle<S> {
-        ConnectionHandle(self.0.shared.clone())
+        ConnectionHandle::new(self.0.shared.clone())
     }
 
     /// Whether it can be used.
@@ -332,10 +333,13 @@ impl<S: 'static> Shared<S> {
 /// else by the loop when the last reply has come.
 impl<S: 'static> Drop for Inner<S> {
     fn drop(&mut self) {
-        if !self.owner || self.identity.is_closed() || self.shared.bell.is_gone() {
+        if !self.owner {
             return;
         }
-        self.shared.close_if_idle(&self.identity);
+        if !self.identity.is_closed() && !self.shared.bell.is_gone() {
+            self.shared.close_if_idle(&self.identity);
+        }
+        self.shared.release();
     }
 }
 

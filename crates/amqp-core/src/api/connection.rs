@@ -23,6 +23,10 @@ use std::{
 };
 
 /// A connection. Cloned, it is the same connection.
+///
+/// One that was opened by `.await` closes itself when its last handle and those of its channels are dropped, as soon as the
+/// last reply and the last confirm have come. A consumer with a callback keeps it, and so does a handle in a callback. One that
+/// was opened with a callback is kept by its loop.
 pub struct ConnectionHandle<S: 'static = ()>(pub(crate) Arc<Shared<S>>);
 
 impl<S: 'static> ConnectionHandle<S> {
@@ -227,9 +231,22 @@ impl<S: 'static> ConnectionHandle<S> {
     }
 }
 
+impl<S: 'static> ConnectionHandle<S> {
+    pub(crate) fn new(shared: Arc<Shared<S>>) -> Self {
+        shared.keep();
+        Self(shared)
+    }
+}
+
 impl<S: 'static> Clone for ConnectionHandle<S> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self::new(self.0.clone())
+    }
+}
+
+impl<S: 'static> Drop for ConnectionHandle<S> {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 

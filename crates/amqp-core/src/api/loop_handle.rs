@@ -42,7 +42,7 @@ impl<S: 'static> LoopHandle<S> {
 
     fn begin(&self, parameters: ConnectionParameters, raises: bool, on_open: OnOpen<S>) -> ConnectionHandle<S> {
         let shared = Shared::new(self.0.clone(), parameters, raises);
-        let connection = ConnectionHandle(shared.clone());
+        let connection = ConnectionHandle::new(shared.clone());
         self.0.connect(shared, on_open);
         connection
     }

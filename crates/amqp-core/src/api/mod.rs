@@ -6,6 +6,7 @@ pub(crate) mod close_connection;
 pub(crate) mod connection;
 pub(crate) mod consume;
 pub(crate) mod event;
+mod handles;
 pub(crate) mod hold;
 pub(crate) mod loop_handle;
 pub(crate) mod open_channel;

@@ -51,7 +51,7 @@ impl<S: 'static> OpenChannel<S> {
 
     /// The channel, which nothing is known of on the wire yet. One that cannot be opened is closed from the beginning.
     fn register(self) -> (Channel<S>, Result<()>) {
-        let shared = self.connection.0;
+        let shared = self.connection.0.clone();
         let serial = next_serial();
         let registered = shared.lock().register(self.number, serial);
         match registered {

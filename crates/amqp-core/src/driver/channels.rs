@@ -212,6 +212,7 @@ impl<S: 'static> Driver<S> {
     fn close_orphan(&self, number: u16) {
         if let Some(identity) = self.consumers.orphan(number) {
             self.shared.close_if_idle(&identity);
+            self.shared.close_if_forsaken();
         }
     }
 
@@ -249,6 +250,7 @@ impl<S: 'static> Driver<S> {
         }
         // Only now, or what is done away with here could be another channel's already.
         self.shared.lock().free(number);
+        self.shared.close_if_forsaken();
         told
     }
 }

@@ -199,7 +199,7 @@ impl<S: 'static> Driver<S> {
         events::closed(&self.endpoint(), &error);
         let opened = on_open.is_none();
         if let Some(on_open) = on_open {
-            let (handle, error) = (ConnectionHandle(self.shared.clone()), error.clone());
+            let (handle, error) = (ConnectionHandle::new(self.shared.clone()), error.clone());
             self.jobs.push_back((0, Box::new(move |state| on_open(state, &handle, Err(error)))));
             self.tell(Key::OpenError, Event::OpenError(self.reason()));
         }

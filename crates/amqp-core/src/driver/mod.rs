@@ -243,6 +243,7 @@ impl<S: 'static> Driver<S> {
                     Some(pending) => {
                         events::secret_updated(&self.endpoint());
                         self.jobs.extend(pending.then.resolve(Ok(Answer::Method(method))).map(|j| (0, j)));
+                        self.shared.close_if_forsaken();
                     }
                     None => self.violated(Violation::command("a reply that nobody asked for"), now),
                 }
@@ -258,7 +259,7 @@ impl<S: 'static> Driver<S> {
 
     /// Whether there is somebody to tell.
     fn tell(&mut self, key: Key, event: Event) -> bool {
-        let source = Source::Connection(ConnectionHandle(self.shared.clone()));
+        let source = Source::Connection(ConnectionHandle::new(self.shared.clone()));
         self.call_all(0, key, source, event)
     }
 

@@ -145,7 +145,7 @@ impl<S: 'static> Driver<S> {
             return; // the program has closed it meanwhile, and is told so by `shutdown`
         }
         events::opened(&self.endpoint());
-        let handle = ConnectionHandle(self.shared.clone());
+        let handle = ConnectionHandle::new(self.shared.clone());
         if let Life::Opening { on_open, .. } = mem::replace(&mut self.life, Life::Open { blocked: None }) {
             self.jobs.push_back((0, Box::new(move |state| on_open(state, &handle, Ok(())))));
         }

@@ -235,7 +235,7 @@ pub(super) mod loom {
         state.set_limits(Limits { channel_max: 9, ..Limits::PROVISIONAL });
         state.opened();
         drop(state);
-        ConnectionHandle(shared)
+        ConnectionHandle::new(shared)
     }
 
     /// Opens a channel, whose channel.open is one frame, and publishes: three frames each.

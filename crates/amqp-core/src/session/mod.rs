@@ -51,6 +51,8 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) server_properties: OnceLock<Table>,
     /// An end that nobody is told of comes out of the loop.
     pub(crate) raises: bool,
+    /// How many handles of it and of its channels the program has, lent ones included.
+    pub(crate) handles: AtomicUsize,
     /// How many [`Hold`](crate::api::hold::Hold)s there are.
     pub(crate) holds: AtomicUsize,
     /// An [`Op`] waits: looked at before each frame, without the lock.
@@ -121,6 +123,7 @@ impl<S: 'static> Shared<S> {
             callbacks: CallbackManager::new(),
             server_properties: OnceLock::new(),
             raises,
+            handles: AtomicUsize::new(0),
             holds: AtomicUsize::new(0),
             news: AtomicBool::new(false),
             backpressure_multiplier: AtomicU32::new(10),

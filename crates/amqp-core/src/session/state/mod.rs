@@ -267,6 +267,12 @@ impl<S: 'static> State<S> {
         Ok(true)
     }
 
+    /// Whether it is open, and nothing is asked of it or of a channel that is not closing.
+    pub(crate) fn is_idle(&self) -> bool {
+        let open = |channel: &ChannelState<S>| channel.phase == ChannelPhase::Open;
+        self.phase == Phase::Open && self.fifo.is_empty() && !self.channels.values().any(open)
+    }
+
     /// connection.close is next: whatever waits goes out before it, and nothing more can be asked of the channels.
     fn desert(&mut self, reason: &Error) {
         for channel in self.channels.values_mut().filter(|channel| channel.phase == ChannelPhase::Open) {

@@ -102,7 +102,7 @@ mod loom {
             let shared = Shared::new(bell.clone(), parameters, true);
             fill(&shared);
             let threads = [1, 2].map(|rounds| {
-                let connection = ConnectionHandle(shared.clone());
+                let connection = ConnectionHandle::new(shared.clone());
                 thread::spawn(move || {
                     for round in 1..=rounds {
                         wait(&connection);
