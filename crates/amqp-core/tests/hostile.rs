@@ -153,11 +153,12 @@ proptest! {
 /// is not stopped, which could wait for ever for a broker that waits for us.
 #[test]
 fn answers_that_the_broker_does_not_read_are_bounded() {
+    type Flood<'a> = &'a dyn Fn(&Scene<()>);
     let deliver = |scene: &Scene<()>, consumer_tag: &str| {
         scene.wire.say(1, basic::Deliver { consumer_tag: consumer_tag.into(), delivery_tag: 1, ..Default::default() });
         scene.wire.content(1, &BasicProperties::new(), b"", 100);
     };
-    let floods: [&dyn Fn(&Scene<()>); 3] = [
+    let floods: [Flood<'_>; 3] = [
         &|scene| deliver(scene, "gone"),
         &|scene| scene.wire.say(1, channel::Flow { active: true }),
         // The program's own answers, too.

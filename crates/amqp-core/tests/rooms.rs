@@ -1,4 +1,5 @@
 //! The walls between the rooms of the core: each uses only those below it.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     fs,
