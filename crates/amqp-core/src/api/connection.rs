@@ -27,7 +27,10 @@ use std::{
 /// One that was opened by `.await` closes itself when its last handle and those of its channels are dropped, as soon as the
 /// last reply and the last confirm have come. A consumer with a callback keeps it, and so does a handle in a callback. One that
 /// was opened with a callback is kept by its loop.
-pub struct ConnectionHandle<S: 'static = ()>(pub(crate) Arc<Shared<S>>);
+pub struct ConnectionHandle<S: 'static = ()>(pub(crate) Arc<Shared<S>>, Counted);
+
+/// Says that a handle was counted: there is no other way to make one than [`ConnectionHandle::new`].
+struct Counted;
 
 impl<S: 'static> ConnectionHandle<S> {
     connection_requests!();
@@ -234,7 +237,7 @@ impl<S: 'static> ConnectionHandle<S> {
 impl<S: 'static> ConnectionHandle<S> {
     pub(crate) fn new(shared: Arc<Shared<S>>) -> Self {
         shared.keep();
-        Self(shared)
+        Self(shared, Counted)
     }
 }
 

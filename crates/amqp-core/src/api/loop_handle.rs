@@ -117,7 +117,7 @@ impl<S: 'static> IntoFuture for Connect<S> {
     fn into_future(self) -> Awaited<ConnectionHandle<S>> {
         let Self { ioloop: LoopHandle(bell), parameters } = self;
         let shared = Shared::new(bell.clone(), parameters, false);
-        let (connection, unclaimed) = (ConnectionHandle(shared.clone()), ConnectionHandle(shared.clone()));
+        let (connection, unclaimed) = (ConnectionHandle::new(shared.clone()), ConnectionHandle::new(shared.clone()));
         let (awaited, to) = Awaited::new(move |()| Ok(connection), move |_| drop(unclaimed.close().send()));
         let opening: Opening<S> = Opening(to);
         bell.connect(
