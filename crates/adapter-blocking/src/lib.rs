@@ -28,20 +28,15 @@
 //! [`start_consuming`]: BlockingChannel::start_consuming
 #![forbid(unsafe_code)]
 
-mod channel;
-mod connection;
-mod consume;
-mod driven;
-mod engine;
-mod inbox;
-mod keeper;
-mod messages;
-mod publish;
-mod seat;
-mod sync;
+// What a program calls: pika's names, each of which waits for its answer.
+mod calls;
+// What drives the connection: the thread that waits, or the keeper while no thread does.
+mod drive;
 
-pub use channel::BlockingChannel;
-pub use connection::{BlockingConnection, CloseBlockingConnection, OpenBlockingChannel};
-pub use consume::BlockingConsume;
-pub use messages::{ConsumeMessages, Messages};
-pub use publish::{BlockingPublish, BlockingWaitForConfirms};
+pub use calls::{
+    channel::BlockingChannel,
+    connection::{BlockingConnection, CloseBlockingConnection, OpenBlockingChannel},
+    consume::BlockingConsume,
+    messages::{ConsumeMessages, Messages},
+    publish::{BlockingPublish, BlockingWaitForConfirms},
+};

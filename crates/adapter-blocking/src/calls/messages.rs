@@ -1,6 +1,7 @@
 //! A consumer as an iterator.
 
-use crate::{channel::BlockingChannel, consume::consume_options, engine::Engine};
+use super::{channel::BlockingChannel, consume::consume_options};
+use crate::drive::engine::Engine;
 use amqp_core::{Consume, Consumer, Error, Message, Result, ShortString};
 use std::{
     future::IntoFuture,

@@ -1,6 +1,6 @@
 //! basic.publish, to be sent.
 
-use crate::engine::Engine;
+use crate::drive::engine::Engine;
 use amqp_core::{BasicProperties, Channel, Error, Publish, PublishOutcome, Result, WaitForConfirms, error::Stage};
 use std::{
     fmt,

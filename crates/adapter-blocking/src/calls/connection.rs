@@ -1,6 +1,7 @@
 //! A connection whose calls wait.
 
-use crate::{channel::BlockingChannel, engine::Engine};
+use super::channel::BlockingChannel;
+use crate::drive::engine::Engine;
 use amqp_core::{
     CallbackId, CloseConnection, ConnectionHandle, ConnectionParameters, Error, OpenChannel, Outcome, Result, Secret,
     ShortString, Table, TimeoutId,

@@ -1,12 +1,12 @@
 //! A channel whose calls wait.
 
-use crate::{
+use super::{
     connection::BlockingConnection,
     consume::BlockingConsume,
-    engine::Engine,
     messages::ConsumeMessages,
     publish::{BlockingPublish, BlockingWaitForConfirms},
 };
+use crate::drive::engine::Engine;
 use amqp_core::{
     Body, CallbackId, Channel, DeliveryTag, Error, Handle, Outcome, Result, Returned, ShortString, Target, Waits,
     error::Misuse,

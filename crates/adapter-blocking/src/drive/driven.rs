@@ -1,6 +1,6 @@
 //! adapter-select's loop, as the seat drives it.
 
-use crate::seat::{Drive, Next};
+use super::seat::{Drive, Next};
 use amqp_core::{LoopHandle, Result, hub::Turn};
 use pooka_select::{SelectLoop, Until};
 use std::{

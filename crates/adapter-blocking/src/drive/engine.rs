@@ -1,6 +1,6 @@
 //! What a connection and its channels share: the seat, what waits for callbacks, and waiting itself.
 
-use crate::{
+use super::{
     driven::Driven,
     inbox::{self, Arrived, Entry, Inbox},
     keeper::{self, Call, Kept},

@@ -1,6 +1,6 @@
 //! Who drives the loop: whichever thread waits for something takes the seat, and others wait for it or for its turns.
 
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use super::sync::{Condvar, Mutex, MutexGuard};
 use amqp_core::Result;
 use std::{mem, sync::PoisonError, time::Instant};
 

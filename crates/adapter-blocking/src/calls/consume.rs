@@ -1,9 +1,7 @@
 //! basic.consume with a callback, to be sent.
 
-use crate::{
-    channel::BlockingChannel,
-    inbox::{Arrived, Consumer},
-};
+use super::channel::BlockingChannel;
+use crate::drive::inbox::{Arrived, Consumer};
 use amqp_core::{Consume, Delivery, Error, Message, Outcome, Result, ShortString};
 use std::{
     future::IntoFuture,
