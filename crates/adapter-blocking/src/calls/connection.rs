@@ -18,6 +18,8 @@ use std::{
 /// Dropped, it says goodbye without waiting for an answer, and its channels cannot be used any more; what was published
 /// without a confirm may then be lost. [`close`](Self::close) it to be sure. What [`BlockingChannel::connection`] gives can
 /// be dropped at any time.
+///
+/// A process that forks leaves its connections to the parent: the child opens its own.
 pub struct BlockingConnection {
     engine: Arc<Engine>,
     /// Whether it has opened the connection, which then ends with it.

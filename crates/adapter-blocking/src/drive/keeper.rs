@@ -1,11 +1,14 @@
-//! One thread for all blocking connections of a process: it drives a loop for a moment when nobody else does and something
-//! is due, a heartbeat above all. It never waits for a socket.
+//! The keeper is a background thread, one for all blocking connections of a process: while no thread of the program drives a
+//! loop, it drives it for a moment whenever something is due, a heartbeat above all. It never waits for a socket.
 
 use std::{
-    cmp::{Ordering, Reverse},
+    cmp::{self, Reverse},
     collections::BinaryHeap,
-    mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    mem, process,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     task::Wake,
     thread,
     time::Instant,
@@ -20,14 +23,19 @@ pub(crate) trait Kept: Send + Sync {
     fn called(self: Arc<Self>);
 }
 
-/// The keeper of this process.
-#[derive(Default)]
+/// The keeper of one process.
+///
+/// A forked child inherits its parent's, but not its thread; its lock may be held for ever, by a thread that only the parent
+/// has. So the child leaves it alone and has one of its own, next in the chain.
 struct Keeper {
+    /// The process whose keeper this is; 0 before the first has come.
+    process: AtomicU32,
     list: Mutex<List>,
     changed: Condvar,
+    /// The keeper of a forked child.
+    next: OnceLock<Box<Self>>,
 }
 
-#[derive(Default)]
 struct List {
     promises: BinaryHeap<Reverse<Promise>>,
     calls: Vec<Weak<dyn Kept>>,
@@ -46,9 +54,21 @@ pub(crate) fn promise(kept: Weak<dyn Kept>, at: Instant) {
 }
 
 impl Keeper {
+    const fn new() -> Self {
+        let list = List { promises: BinaryHeap::new(), calls: vec![], runs: false };
+        Self { process: AtomicU32::new(0), list: Mutex::new(list), changed: Condvar::new(), next: OnceLock::new() }
+    }
+
     fn of_this_process() -> &'static Self {
-        static KEEPER: OnceLock<Keeper> = OnceLock::new();
-        KEEPER.get_or_init(Self::default)
+        static FIRST: Keeper = Keeper::new();
+        let (mut keeper, process) = (&FIRST, process::id());
+        loop {
+            let claimed = keeper.process.compare_exchange(0, process, Ordering::Relaxed, Ordering::Relaxed);
+            if claimed.is_ok() || claimed == Err(process) {
+                return keeper;
+            }
+            keeper = keeper.next.get_or_init(|| Box::new(Self::new()));
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, List> {
@@ -117,13 +137,13 @@ impl PartialEq for Promise {
 impl Eq for Promise {}
 
 impl PartialOrd for Promise {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Promise {
-    fn cmp(&self, other: &Self) -> Ordering {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
         self.at.cmp(&other.at)
     }
 }
