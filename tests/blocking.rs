@@ -186,6 +186,34 @@ fn messages_are_iterated_and_only_what_was_not_yielded_goes_back() {
     connection.close().call().unwrap();
 }
 
+/// T26: what is given back counts as a delivery in a quorum queue, which drops a message after its limit of them.
+#[test]
+#[expect(clippy::never_loop, reason = "that is what the test is about")]
+fn leaving_a_loop_after_each_message_loses_none_of_those_that_wait() {
+    const MESSAGES: u8 = 60;
+    let (connection, channel, queue) = open();
+    let queue = format!("pooka.test.{queue}");
+    let mut arguments = Table::new();
+    arguments.insert("x-queue-type", "quorum");
+    arguments.insert("x-delivery-limit", 20_i32);
+    channel.queue_declare(&*queue).durable(true).arguments(arguments).call().unwrap();
+    fill(&channel, &queue, MESSAGES);
+    let mut seen = vec![];
+    for before in 0..MESSAGES {
+        assert_eq!(seen.len(), before.into(), "the broker has dropped the others");
+        for message in channel.consume(&*queue).inactivity_timeout(10 * SECOND) {
+            let message = message.unwrap();
+            channel.basic_ack(message.delivery_tag).unwrap();
+            seen.push(message.body[0]);
+            break;
+        }
+    }
+    assert_eq!(ready(&channel, &queue), 0);
+    channel.queue_delete(&*queue).call().unwrap();
+    connection.close().call().unwrap();
+    assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());
+}
+
 /// B9: what ends a consumer is its last item.
 #[test]
 fn an_iterator_ends_with_the_reason() {

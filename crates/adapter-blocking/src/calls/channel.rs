@@ -88,7 +88,8 @@ impl BlockingChannel {
         BlockingConsume::new(self, self.channel.basic_consume(queue))
     }
 
-    /// Consumes in a `for` loop.
+    /// Consumes in a `for` loop. Leaving the loop ends the consumer and gives back what was sent ahead:
+    /// [ten messages at most](ConsumeMessages#how-many-messages-it-takes-ahead), unless the program says otherwise.
     pub fn consume(&self, queue: impl Into<ShortString>) -> ConsumeMessages {
         ConsumeMessages::new(self, self.channel.basic_consume(queue))
     }

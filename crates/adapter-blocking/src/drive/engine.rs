@@ -7,7 +7,8 @@ use super::{
     seat::Seat,
 };
 use amqp_core::{
-    ConnectionHandle, ConnectionParameters, Consumer, Error, IoLoop, LoopHandle, Message, Result, TimeoutId,
+    Awaited, ConnectionHandle, ConnectionParameters, Consumer, Error, IoLoop, LoopHandle, Message, Result, TimeoutId,
+    basic,
 };
 use pooka_select::{PollerKind, SelectLoop};
 use std::{
@@ -35,6 +36,8 @@ pub(crate) struct Engine {
     begun: Instant,
     /// Nanoseconds after `begun` of the last time that something was written at once.
     written: AtomicU64,
+    /// Consumers that were left, until the broker has answered.
+    leaving: Mutex<Vec<Awaited<basic::CancelOk>>>,
 }
 
 /// What a consumer gives.
@@ -63,7 +66,8 @@ impl Engine {
             let driven = Driven::new(ioloop, handle.clone(), Waker::from(Arc::new(Call(kept.clone()))));
             let seat = Seat::new(driven, move |at| keeper::promise(kept.clone(), at));
             let (me, inbox) = (me.clone(), Arc::default());
-            Self { connection, inbox, ioloop: handle, seat, me, begun: Instant::now(), written: AtomicU64::new(0) }
+            let (begun, written, leaving) = (Instant::now(), AtomicU64::new(0), Mutex::default());
+            Self { connection, inbox, ioloop: handle, seat, me, begun, written, leaving }
         });
         let mut result = None;
         let waited = engine.until(None, &mut || {
@@ -186,6 +190,27 @@ impl Engine {
     pub(crate) fn nudge(&self) {
         self.ioloop.nudge();
         self.seat.tell();
+    }
+
+    /// Ends a consumer, without waiting for the answer. What was not taken goes back.
+    pub(crate) fn leave(&self, consumer: Consumer) {
+        self.attended();
+        let answered = |reply: &mut Awaited<_>| pin!(reply).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let last = consumer.leave();
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain_mut(|reply| !answered(reply));
+        leaving.extend(last);
+    }
+
+    /// Waits until every message has gone back that was on its way to a consumer that was left. The next consumer would
+    /// otherwise be sent those after it first, and a message that is late each time comes back more often than a quorum queue
+    /// allows.
+    pub(crate) fn left(&self) -> Result<()> {
+        let leaving = mem::take(&mut *self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
+        for reply in leaving {
+            let _ = self.block_on(reply)?; // without an answer the channel or the connection is over
+        }
+        Ok(())
     }
 
     /// A consumer's next item; `None` at the deadline, or when callbacks have been called meanwhile.

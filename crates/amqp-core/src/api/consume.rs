@@ -48,14 +48,14 @@ pub struct Consume<S: 'static> {
 pub(crate) enum Prefetch {
     /// As many as basic.qos said.
     Channel,
-    /// As many as basic.qos said, or [`PREFETCH`] if it said nothing.
-    ChannelOrDefault,
+    /// As many as basic.qos said, or so many if it said nothing.
+    ChannelOr(u16),
     /// So many, whatever basic.qos said.
     Own(u16),
 }
 
 /// Unacknowledged messages of a stream, if nothing else is said.
-const PREFETCH: u16 = 100;
+pub(crate) const PREFETCH: u16 = 100;
 
 impl Prefetch {
     /// The limit that the consumer has to have; `None` is the one that the broker has for the channel's consumers already.
@@ -66,10 +66,10 @@ impl Prefetch {
         let untouched = qos.told.is_none();
         match self {
             Self::Own(own) => Some(own),
-            Self::Channel | Self::ChannelOrDefault if qos.is_limited() => {
+            Self::Channel | Self::ChannelOr(_) if qos.is_limited() => {
                 qos.said.or(if untouched { None } else { Some(0) })
             }
-            Self::ChannelOrDefault => Some(qos.said.filter(|said| *said > 0).unwrap_or(PREFETCH)),
+            Self::ChannelOr(default) => Some(qos.said.filter(|said| *said > 0).unwrap_or(default)),
             // What was said for the sake of another consumer is not for this one.
             Self::Channel => qos.said.or(if untouched { None } else { Some(PREFETCH) }),
         }
@@ -108,6 +108,13 @@ impl<S: 'static> Consume<S> {
     /// called, it has 100, because nothing brings the broker's own default back.
     pub fn prefetch(mut self, prefetch: u16) -> Self {
         self.prefetch = Prefetch::Own(prefetch);
+        self
+    }
+
+    /// As [`prefetch`](Self::prefetch), but only where [`basic_qos`](Channel::basic_qos) has said nothing.
+    #[doc(hidden)]
+    pub fn default_prefetch(mut self, prefetch: u16) -> Self {
+        self.prefetch = Prefetch::ChannelOr(prefetch);
         self
     }
 

@@ -4,7 +4,7 @@ use crate::{
     api::{
         awaited::Awaited,
         channel::Channel,
-        consume::{Consume, ConsumeWith, Prefetch, cancelled},
+        consume::{Consume, ConsumeWith, PREFETCH, Prefetch, cancelled},
         hold::Hold,
         request::Request,
         requests::reply,
@@ -33,9 +33,12 @@ use std::{
 
 /// A consumer's messages, in the order in which the broker sent them.
 ///
-/// Its last item is an error that says why it ended; if the program cancelled it, or closed its channel or its connection, there
-/// is none. Dropped, it is
-/// cancelled, and what nobody took goes back to the queue.
+/// Its last item is an error that says why it ended; if the program cancelled it, or closed its channel or its connection,
+/// there is none.
+///
+/// Dropped, it is cancelled, and what was not taken goes back to the queue. For the broker that is one delivery more of each:
+/// a quorum queue with a `delivery-limit` drops a message that has come back more often than that. A program that takes a
+/// message or two and drops the stream, again and again, says [`prefetch(1)`](Consume::prefetch).
 pub struct Consumer<S: 'static = ()> {
     channel: Channel<S>,
     consumer_tag: ShortString,
@@ -81,9 +84,11 @@ impl<S: 'static> IntoFuture for Consume<S> {
     type IntoFuture = Awaited<Consumer<S>>;
 
     fn into_future(mut self) -> Awaited<Consumer<S>> {
-        if self.prefetch == Prefetch::Channel && !self.method.no_ack {
-            self.prefetch = Prefetch::ChannelOrDefault;
-        }
+        self.prefetch = match self.prefetch {
+            Prefetch::Channel if !self.method.no_ack => Prefetch::ChannelOr(PREFETCH),
+            Prefetch::ChannelOr(_) if self.method.no_ack => Prefetch::Channel,
+            prefetch => prefetch,
+        };
         let bounded = !self.method.no_ack && self.prefetch != Prefetch::Own(0);
         if !bounded && self.capacity.is_none() {
             return Awaited::ready(Err(Invalid::UnboundedStream.into()));
@@ -195,6 +200,15 @@ impl<S: 'static> Consumer<S> {
     /// Ends the consumer [§1.8.3.5]; what has arrived by then can still be taken.
     pub fn cancel(&self) -> Request<basic::Cancel, Channel<S>> {
         self.channel.basic_cancel(self.consumer_tag.clone())
+    }
+
+    /// Does what dropping it does; the reply comes after the last message that was on its way, when that has gone back too.
+    /// `None` if it was over already.
+    #[doc(hidden)]
+    pub fn leave(mut self) -> Option<Awaited<basic::CancelOk>> {
+        let lives = !self.queue.lock().ended;
+        self.begun = false; // no second cancel
+        lives.then(|| self.cancel().into_future())
     }
 
     /// Messages that have arrived and were not taken yet.
