@@ -6,3 +6,4 @@ pub(crate) mod inbox;
 pub(crate) mod keeper;
 pub(crate) mod seat;
 pub(crate) mod sync;
+pub(crate) mod weight;

@@ -23,6 +23,12 @@
 //! compute for as long as it likes between two calls. Callbacks run in [`process_data_events`], [`sleep`] and
 //! [`start_consuming`] only, on the thread that calls these, and may do anything, other calls included.
 //!
+//! What arrives for callbacks waits for these calls. Over 4 MiB of messages nothing more is read, unless a thread waits for an
+//! answer, or for room to publish; over 24 MiB of messages and events, such a call is [`Error::InboundFull`] instead, and over
+//! 40 MiB the connection ends. A consumer with a [`prefetch`](BlockingConsume::prefetch), and without `no_ack`, does not come near
+//! that.
+//!
+//! [`Error::InboundFull`]: amqp_core::Error::InboundFull
 //! [`process_data_events`]: BlockingConnection::process_data_events
 //! [`sleep`]: BlockingConnection::sleep
 //! [`start_consuming`]: BlockingChannel::start_consuming

@@ -7,7 +7,7 @@ mod stories;
 use amqp_core::{
     Channel, ConnectionParameters, Error,
     error::Stage,
-    spec::{basic, connection, queue},
+    spec::{Method, basic, connection, queue},
 };
 use pooka_testkit::scripted_peer::{Frame, Scene};
 use std::time::Duration;
@@ -19,6 +19,8 @@ stories! {
     whatever_moves_is_as_good_as_a_heartbeat
     heartbeats_do_not_pile_up_where_nothing_can_be_written
     a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed
+    who_waits_while_too_much_arrives_is_answered_and_the_channel_stays_in_step
+    more_that_arrives_than_is_taken_ends_the_connection_with_a_word
     a_request_made_by_a_post_has_its_deadline_too
     a_request_that_cannot_be_written_has_its_deadline_too
     a_close_that_cannot_be_written_is_over_at_its_deadline
@@ -181,6 +183,61 @@ fn a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed() {
     }
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["timeout", "fast"]);
+}
+
+const FULL: Error = Error::InboundFull { held: 2, limit: 1 };
+
+/// T12: replies, outcomes and waits for confirms; each is told once, and reading for their sake is over.
+fn who_waits_while_too_much_arrives_is_answered_and_the_channel_stays_in_step() {
+    let (mut scene, mut log, channel) = requesting();
+    channel.confirm_select().send().unwrap();
+    channel.queue_declare("slow").then(|log: &mut Log, _, declared| {
+        assert_eq!(declared, Err(FULL));
+        log.push("declare".into());
+    });
+    channel.basic_publish("", "q", "x").then(|log: &mut Log, _, outcome| {
+        assert_eq!(outcome, Err(FULL));
+        log.push("publish".into());
+    });
+    channel.wait_for_confirms().then(|log: &mut Log, _, all| {
+        assert_eq!(all, Err(FULL));
+        log.push("confirms".into());
+    });
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [] as [&str; 0]);
+    let hold = scene.connection.hold();
+    scene.connection.overwhelmed(FULL);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["declare", "publish", "confirms"]);
+    scene.wire.say(1, queue::DeclareOk { queue: "slow".into(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    drop(hold);
+    channel.queue_declare("fast").then(|log: &mut Log, _, declared| log.push(declared.unwrap().queue.to_string()));
+    scene.wire.say(1, basic::Ack { delivery_tag: 1, multiple: false });
+    scene.wire.say(1, queue::DeclareOk { queue: "fast".into(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, ["declare", "publish", "confirms", "fast"]);
+    assert_eq!(channel.unconfirmed(), 0);
+    // Nobody waits: there is nothing to say.
+    scene.connection.overwhelmed(FULL);
+    scene.advance(Duration::from_secs(40), &mut log).unwrap();
+    assert_eq!(log.len(), 4);
+}
+
+/// T14
+fn more_that_arrives_than_is_taken_ends_the_connection_with_a_word() {
+    let (mut scene, mut log, channel) = requesting();
+    channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
+    scene.connection.drowned(FULL);
+    scene.connection.drowned(FULL);
+    scene.run(&mut log).unwrap();
+    assert_eq!(log, [FULL.to_string(), format!("closed: {FULL}")]);
+    assert_eq!(scene.connection.close_reason(), Some(FULL));
+    let heard = scene.wire.heard();
+    let is_close = |frame: &Frame| matches!(frame, Frame::Method(0, method) if matches!(method, Method::Connection(connection::Method::Close(close)) if close.reply_code == 506));
+    assert_eq!(heard.iter().filter(|frame| is_close(frame)).count(), 1, "{heard:?}");
 }
 
 /// Faults 23, PR12: a wait is bounded wherever it was begun.

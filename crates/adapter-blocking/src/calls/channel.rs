@@ -6,7 +6,7 @@ use super::{
     messages::ConsumeMessages,
     publish::{BlockingPublish, BlockingWaitForConfirms},
 };
-use crate::drive::engine::Engine;
+use crate::drive::{engine::Engine, weight};
 use amqp_core::{
     Body, CallbackId, Channel, DeliveryTag, Error, Handle, Outcome, Result, Returned, ShortString, Target, Waits,
     error::Misuse,
@@ -173,7 +173,9 @@ impl BlockingChannel {
             let Some(engine) = engine.upgrade() else { return };
             let (channel, callback, returned) =
                 (Self::new(&engine, channel.clone()), callback.clone(), returned.clone());
-            engine.inbox.call(None, Box::new(move || callback(&channel, &returned).outcome()));
+            let octets = weight::returned(&returned);
+            let call = Box::new(move || callback(&channel, &returned).outcome());
+            engine.inbox.event(&engine.connection, octets, call);
         })
     }
 
@@ -186,7 +188,9 @@ impl BlockingChannel {
         self.channel.add_on_cancel_callback(move |(), channel, tag| {
             let Some(engine) = engine.upgrade() else { return };
             let (channel, callback, tag) = (Self::new(&engine, channel.clone()), callback.clone(), tag.clone());
-            engine.inbox.call(None, Box::new(move || callback(&channel, &tag).outcome()));
+            let octets = weight::name(&tag);
+            let call = Box::new(move || callback(&channel, &tag).outcome());
+            engine.inbox.event(&engine.connection, octets, call);
         })
     }
 

@@ -1,7 +1,7 @@
 //! A connection whose calls wait.
 
 use super::channel::BlockingChannel;
-use crate::drive::engine::Engine;
+use crate::drive::{engine::Engine, weight};
 use amqp_core::{
     CallbackId, CloseConnection, ConnectionHandle, ConnectionParameters, Error, OpenChannel, Outcome, Result, Secret,
     ShortString, Table, TimeoutId,
@@ -162,9 +162,9 @@ impl BlockingConnection {
         callback: impl Fn(&ShortString) -> R + Send + Sync + 'static,
     ) -> CallbackId {
         let (inbox, callback) = (self.engine.inbox.clone(), Arc::new(callback));
-        self.engine.connection.add_on_connection_blocked_callback(move |(), _, reason| {
+        self.engine.connection.add_on_connection_blocked_callback(move |(), connection, reason| {
             let (callback, reason) = (callback.clone(), reason.clone());
-            inbox.call(None, Box::new(move || callback(&reason).outcome()));
+            inbox.event(connection, weight::name(&reason), Box::new(move || callback(&reason).outcome()));
         })
     }
 
@@ -174,9 +174,9 @@ impl BlockingConnection {
         callback: impl Fn() -> R + Send + Sync + 'static,
     ) -> CallbackId {
         let (inbox, callback) = (self.engine.inbox.clone(), Arc::new(callback));
-        self.engine.connection.add_on_connection_unblocked_callback(move |(), _| {
+        self.engine.connection.add_on_connection_unblocked_callback(move |(), connection| {
             let callback = callback.clone();
-            inbox.call(None, Box::new(move || callback().outcome()));
+            inbox.event(connection, 0, Box::new(move || callback().outcome()));
         })
     }
 

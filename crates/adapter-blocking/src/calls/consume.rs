@@ -93,7 +93,7 @@ impl BlockingConsume {
         let consume = self.consume.on_message(move |(), channel, delivery: Delivery<'_>| {
             arriving.tag.get_or_init(|| delivery.consumer_tag.to_owned());
             let (channel, consumer, message) = (channel.clone(), arriving.clone(), delivery.to_owned());
-            inbox.message(&connection, Arrived { channel, consumer, message });
+            inbox.message(&connection, Arrived::new(channel, consumer, message));
         });
         let tag = engine.block_on(consume.into_future())??.consumer_tag;
         Ok(consumer.tag.get_or_init(|| tag).clone())

@@ -56,6 +56,9 @@ impl<'a> BlockingPublish<'a> {
         }
         let channel = self.channel.channel_number();
         let deadline = self.confirm_within.and_then(|limit| Instant::now().checked_add(limit));
+        self.engine.room(deadline)?;
+        // Others may have taken the room meanwhile.
+        let _reading = self.engine.inbox.pressing(&self.engine.connection);
         let outcome = self.engine.block_on_until(self.publish.into_future(), deadline)?;
         match outcome.unwrap_or_else(|| Err(unconfirmed(self.engine, self.confirm_within)))? {
             PublishOutcome::Acked => Ok(()),
@@ -68,9 +71,10 @@ impl<'a> BlockingPublish<'a> {
     /// `outbound_low_water`.
     ///
     /// # Errors
-    /// The reason why the channel is closed, names or properties that are too long. Nothing was sent.
+    /// The reason why the channel is closed, names or properties that are too long; [`Error::InboundFull`] where the program
+    /// takes too little of what arrives. Nothing was sent.
     pub fn send(self) -> Result<()> {
-        self.engine.room()?;
+        self.engine.room(None)?;
         self.engine.attended();
         self.publish.send()?;
         self.engine.sent()

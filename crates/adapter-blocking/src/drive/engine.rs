@@ -49,6 +49,9 @@ const BURST: Duration = Duration::from_micros(200);
 /// The rest of a burst is written by then.
 const SOON: Duration = Duration::from_millis(1);
 
+/// How long a broker that is not read may take nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// More octets than this are written at once.
 const PIECE: usize = 64 << 10;
 
@@ -123,12 +126,22 @@ impl Engine {
         self.tend(false)
     }
 
-    /// Waits until a message more may be sent.
-    pub(crate) fn room(&self) -> Result<()> {
+    /// Waits until a message more may be sent, until the deadline at most. An error if so much has arrived that the program had
+    /// better look at.
+    pub(crate) fn room(&self, deadline: Option<Instant>) -> Result<()> {
+        self.inbox.overwhelmed()?;
         let parameters = self.connection.parameters();
         if self.connection.outbound_len() > parameters.outbound_high_water() {
             let low = parameters.low_water();
-            self.until(None, &mut || self.connection.outbound_len() <= low || self.connection.is_closed())?;
+            let room = || self.connection.outbound_len() <= low || self.connection.is_closed();
+            let patience = Instant::now().checked_add(PATIENCE);
+            self.until(patience.into_iter().chain(deadline).min(), &mut || room())?;
+            if !room() {
+                // A broker that cannot send may take nothing either.
+                let _reading = self.inbox.pressing(&self.connection);
+                self.until(deadline, &mut || room() || self.inbox.overwhelmed().is_err())?;
+                self.inbox.overwhelmed()?;
+            }
         }
         Ok(())
     }
@@ -311,7 +324,7 @@ impl fmt::Debug for Engine {
 }
 
 /// Gives a message to its callback. One that panics costs its channel.
-fn lend(Arrived { channel, consumer, message }: Arrived) -> Result<()> {
+fn lend(Arrived { channel, consumer, message, .. }: Arrived) -> Result<()> {
     let slot = || consumer.on_message.lock().unwrap_or_else(PoisonError::into_inner);
     if channel.is_closed() {
         return Ok(()); // the broker has requeued it

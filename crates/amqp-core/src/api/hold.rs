@@ -1,6 +1,10 @@
 //! Reading less: while somebody holds a connection, nothing is read from it that nobody waits for.
 
-use crate::{api::connection::ConnectionHandle, session::Shared};
+use crate::{
+    api::connection::ConnectionHandle,
+    error::Error,
+    session::{Op, Phase, Shared},
+};
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering},
@@ -21,6 +25,25 @@ impl<S: 'static> ConnectionHandle<S> {
     #[doc(hidden)]
     pub fn hold(&self) -> Hold<S> {
         Hold::new(&self.0)
+    }
+
+    /// Gives this error to everybody who waits for an answer or an outcome: so much has arrived before it that has nowhere to go.
+    /// Afterwards a [`hold`](Self::hold) holds again. Called where no lock is held.
+    #[doc(hidden)]
+    pub fn overwhelmed(&self, error: Error) {
+        let mut state = self.0.lock();
+        if *state.phase() == Phase::Open && state.is_awaited() {
+            state.queue(Op::Overwhelmed(error));
+        }
+    }
+
+    /// Ends the connection for this reason: more still arrives that has nowhere to go. Called where no lock is held.
+    #[doc(hidden)]
+    pub fn drowned(&self, error: Error) {
+        let mut state = self.0.lock();
+        if *state.phase() == Phase::Open {
+            state.queue(Op::Drowned(error));
+        }
     }
 }
 

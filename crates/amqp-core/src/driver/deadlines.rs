@@ -161,6 +161,21 @@ impl<S: 'static> Driver<S> {
         }
     }
 
+    /// Everybody who waits for a reply or an outcome gets this error instead; what comes later is swallowed.
+    pub(super) fn answer_all_waiting(&mut self, error: &Error) {
+        let (replies, confirms) = self.shared.lock().take_waiting();
+        let answer = || error.clone();
+        self.jobs.extend(replies.into_iter().filter_map(|(number, then)| Some((number, then.resolve(Err(answer()))?))));
+        for (number, timeouts, (publishes, waits)) in confirms {
+            for timeout in timeouts {
+                self.shared.bell.remove_timeout(timeout);
+            }
+            let publishes = publishes.into_iter().filter_map(|then| then.resolve(Err(answer())));
+            let waits = waits.into_iter().filter_map(|then| then.resolve(Err(answer())));
+            self.jobs.extend(publishes.chain(waits).map(|job| (number, job)));
+        }
+    }
+
     /// Nothing is to be done now: large buffers are given back if it stays like that.
     pub(crate) fn rest(&mut self, grown: bool, now: Instant) {
         self.conversation.rest(grown, now);

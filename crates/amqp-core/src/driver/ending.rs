@@ -84,6 +84,13 @@ impl<S: 'static> Driver<S> {
         self.violated_by(&HEADER_TOO_LARGE, error, now);
     }
 
+    /// What has arrived has nowhere to go: the broker is told, and not waited for.
+    pub(super) fn drowned(&mut self, error: Error, now: Instant) {
+        if !self.life.has_ended() {
+            self.violated_by(&Violation { code: Some(506), what: "more has arrived than is taken" }, error, now);
+        }
+    }
+
     fn violated_by(&mut self, violation: &Violation, error: Error, now: Instant) {
         match violation.code.filter(|_| self.life.is_on()) {
             Some(reply_code) => {

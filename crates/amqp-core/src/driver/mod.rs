@@ -206,6 +206,8 @@ impl<S: 'static> Driver<S> {
                 Op::Confirm { identity, callback } => self.consumers.confirm(&identity, callback),
                 Op::Closing(identity) => self.consumers.closing(&identity),
                 Op::Shutdown => self.shutdown(now),
+                Op::Overwhelmed(error) => self.answer_all_waiting(&error),
+                Op::Drowned(error) => self.drowned(error, now),
             }
         }
     }

@@ -273,6 +273,17 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// More has arrived than the program has taken, while it waited for an answer or published. What became of the request is
+    /// unknown; nothing was published. The connection goes on, unless this is its reason for closing.
+    #[error(
+        "{held} octets have arrived that the program has not taken, the limit is {limit}: process events more often, or limit what is on its way with basic_qos or prefetch"
+    )]
+    InboundFull {
+        /// Octets that wait.
+        held: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A message is larger than `max_message_size`. Reject it with its delivery tag, without requeue, to be rid of it.
     #[error("message {delivery_tag} on channel {channel} has {size} octets, the limit is {limit}")]
     MessageTooLarge {
@@ -370,7 +381,7 @@ variants! {
     CannotConnect IncompatibleProtocol Tls AuthenticationRefused MechanismNotOffered
     CredentialsFailed LoginTooLarge AccessRefused OpenAborted StreamLost
     HeartbeatTimeout BlockedTimeout Protocol HeaderTooLarge AnswersUnread Timeout Invalid
-    NoFreeChannels NotOpen OutboundFull MessageTooLarge Unroutable
+    NoFreeChannels NotOpen OutboundFull InboundFull MessageTooLarge Unroutable
     Nacked StaleDeliveryTag Callback Panicked LoopGone
     Io NoSuchPoller Misuse BadParameter
 }

@@ -233,6 +233,21 @@ impl<S: 'static> Confirms<S> {
         self.waits.iter_mut().filter_map(|wait| wait.timeout.take()).collect()
     }
 
+    /// Everybody who waits, while the confirms still come.
+    pub(crate) fn take_waiting(&mut self) -> Outstanding<S> {
+        self.marks.clear();
+        self.awaited = 0;
+        let mut publishes = vec![];
+        for Publish { place, .. } in &mut self.ring {
+            if let Place::Awaited { .. } = place {
+                if let Place::Awaited { then, .. } = mem::replace(place, Place::Counted) {
+                    publishes.push(then);
+                }
+            }
+        }
+        (publishes, self.waits.drain(..).map(|wait| wait.then).collect())
+    }
+
     /// Everything that is outstanding, when there will be no more confirms.
     pub(crate) fn drain(&mut self) -> Outstanding<S> {
         self.marks.clear();

@@ -41,6 +41,10 @@ pub(crate) enum Op<S: 'static> {
     Closing(Arc<Identity>),
     /// The program has closed the connection.
     Shutdown,
+    /// More has arrived than the program has taken: who waits for an answer gets this instead.
+    Overwhelmed(Error),
+    /// The same, and that did not help: the connection ends.
+    Drowned(Error),
 }
 
 /// A consumer's callbacks.

@@ -15,8 +15,10 @@ use crate::{
     protocol::limits::Limits,
     session::{
         channel::{ChannelState, Identity, Phase as ChannelPhase},
+        confirm::Outstanding,
         op::Op,
         reply::Continuation,
+        timer::TimeoutId,
     },
     wire::{
         fault::Invalid,
@@ -95,6 +97,9 @@ pub(crate) struct Rest<S: 'static> {
     pub(crate) ops: Vec<Op<S>>,
     pub(crate) room: Wakers,
 }
+
+/// Everybody who waits for a reply, and, channel by channel, for an outcome or for confirms, with what gives up for these.
+pub(crate) type Waiting<S> = (Vec<(u16, Continuation<S>)>, Vec<(u16, Vec<TimeoutId>, Outstanding<S>)>);
 
 /// How much waits to be written.
 pub(crate) struct Weight {
@@ -462,5 +467,16 @@ impl<S: 'static> State<S> {
             let held = channel.held.iter_mut().filter_map(|(_, pending)| pending.as_mut());
             channel.fifo.iter_mut().chain(held).map(|pending| (*number, pending))
         }))
+    }
+
+    /// The continuations of everybody who waits for a reply or an outcome, with their channels. What comes later is swallowed.
+    pub(crate) fn take_waiting(&mut self) -> Waiting<S> {
+        let take =
+            |(number, pending): (u16, &mut Pending<S>)| (number, mem::replace(&mut pending.then, Continuation::Nobody));
+        let replies = self.pending().map(take).collect();
+        let confirms = |(number, channel): (&u16, &mut ChannelState<S>)| {
+            channel.confirms.as_mut().map(|confirms| (*number, confirms.timeouts(), confirms.take_waiting()))
+        };
+        (replies, self.channels.iter_mut().filter_map(confirms).collect())
     }
 }
