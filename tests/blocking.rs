@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use pooka::{
-    BlockingChannel, BlockingConnection, ConnectionParameters, Error, Message, Result, Table,
+    BlockingChannel, BlockingConnection, ConnectionParameters, Error, Message, Result, ShortString, Table,
     error::{IoError, Misuse},
 };
 use pooka_testkit::{RabbitNode, broker_url};
@@ -264,8 +264,82 @@ fn consuming_goes_on_until_the_last_consumer_is_cancelled() {
     let consume = channel.basic_consume(&queue).consumer_tag("mine");
     consume.on_message(|channel, message| channel.basic_ack(message.delivery_tag)).unwrap();
     connection.channel().call().unwrap().queue_delete(&queue).call().unwrap();
-    channel.start_consuming().unwrap();
+    let error = channel.start_consuming().unwrap_err();
+    assert_eq!(error, Error::ConsumerCancelled { channel: channel.channel_number(), consumer_tag: "mine".into() });
     assert_eq!(cancelled.load(Ordering::Relaxed), 1, "the broker has cancelled it");
+}
+
+/// T21: whoever ends the last consumer says whether that is an error.
+#[test]
+fn consuming_that_the_broker_ends_is_an_error() {
+    let (connection, channel, mine) = open();
+    let elsewhere = connection.channel().call().unwrap();
+    let declare = || elsewhere.queue_declare("").call().unwrap().queue.to_string();
+    let consume = |queue: &str| channel.basic_consume(queue).on_message(|_, _| ()).unwrap();
+    let is_cancelled = |tag: &ShortString| {
+        let consumer_tag = tag.to_string().into();
+        Err(Error::ConsumerCancelled { channel: channel.channel_number(), consumer_tag })
+    };
+    // Nobody is told of a callback's end: that is what comes out, also while it waits.
+    let theirs = declare();
+    let tag = consume(&theirs);
+    let deleted = thread::scope(|threads| {
+        let consuming = threads.spawn(|| channel.start_consuming());
+        elsewhere.queue_delete(&theirs).call().unwrap();
+        consuming.join().unwrap()
+    });
+    assert_eq!(deleted, is_cancelled(&tag));
+    assert_eq!(channel.start_consuming(), is_cancelled(&tag), "until the program does something about it");
+    channel.stop_consuming().unwrap();
+    channel.start_consuming().unwrap();
+    // The broker ends the first one, and the program the last.
+    let theirs = declare();
+    consume(&theirs);
+    consume(&mine);
+    elsewhere.queue_delete(&theirs).call().unwrap();
+    until("one is left", || {
+        connection.process_data_events(Duration::ZERO).unwrap();
+        channel.consumer_tags().len() == 1
+    });
+    channel.stop_consuming().unwrap();
+    channel.start_consuming().unwrap();
+    // The other way round.
+    let theirs = declare();
+    let last = consume(&theirs);
+    let first = consume(&mine);
+    channel.basic_cancel(first).call().unwrap();
+    elsewhere.queue_delete(&theirs).call().unwrap();
+    assert_eq!(channel.start_consuming(), is_cancelled(&last));
+    // A new beginning.
+    let tag = consume(&mine);
+    channel.basic_cancel(tag).call().unwrap();
+    channel.start_consuming().unwrap();
+    connection.close().call().unwrap();
+}
+
+/// T23
+#[test]
+fn what_the_program_has_closed_itself_is_no_error() {
+    let (connection, channel, queue) = open();
+    let mut messages = channel.consume(&queue).call().unwrap();
+    channel.close().call().unwrap();
+    channel.close().call().unwrap();
+    channel.close().send().unwrap();
+    assert!(messages.next().is_none());
+    let other = connection.channel().call().unwrap();
+    let queue = other.queue_declare("").call().unwrap().queue;
+    let mut messages = other.consume(queue).call().unwrap();
+    connection.close().call().unwrap();
+    connection.close().call().unwrap();
+    other.close().call().unwrap();
+    assert!(messages.next().is_none() && messages.next().is_none());
+    // Everything else is told.
+    assert!(matches!(other.basic_qos(1).call(), Err(Error::ConnectionClosedByClient { .. })));
+    let (_connection, channel, queue) = open();
+    let mut messages = channel.consume(queue).call().unwrap();
+    let error = channel.queue_declare("no such queue").passive(true).call().unwrap_err();
+    assert_eq!(messages.next(), Some(Err(error.clone())));
+    assert_eq!(channel.close().call(), Err(error));
 }
 
 #[test]

@@ -37,6 +37,8 @@ stories! {
     a_channel_that_the_broker_has_closed_frees_its_number_when_that_is_answered
     a_channel_is_usable_from_its_request_to_its_close
     a_closed_channel_refuses_every_call_with_its_reason
+    what_the_program_has_closed_can_be_closed_again
+    what_the_broker_has_closed_cannot_be_closed
     what_was_called_before_a_close_goes_out_before_it
     both_sides_may_close_a_channel_and_the_broker_s_reason_is_told
     a_hook_hears_its_methods_once_or_always
@@ -562,6 +564,47 @@ fn a_closed_channel_refuses_every_call_with_its_reason() {
     scene.run(&mut log).unwrap();
     assert_eq!(log, ["channel 1 was closed by this program: 320 enough"]);
     assert_eq!(scene.wire.heard(), []);
+}
+
+/// T23: of a channel and of a connection, before and after the broker has agreed, and while the connection closes.
+fn what_the_program_has_closed_can_be_closed_again() {
+    let (mut scene, mut log, channel) = with_channel();
+    let close = |n| {
+        channel.close().send().unwrap();
+        channel.close().then(move |log: &mut Log, _, closed| log.push(format!("channel {n} {}", closed.is_ok())));
+    };
+    close(1);
+    close(2);
+    scene.run(&mut log).unwrap();
+    scene.wire.say(1, channel::CloseOk {});
+    scene.run(&mut log).unwrap();
+    close(3);
+    scene.run(&mut log).unwrap();
+    let calls =
+        |log: &[String]| log.iter().filter(|line| line.starts_with("channel ") && line.ends_with("true")).count();
+    assert_eq!(calls(&log), 3, "{log:?}");
+    for n in [4, 5] {
+        scene.connection.close().send().unwrap();
+        close(n);
+        scene.run(&mut log).unwrap();
+        scene.wire.say(0, connection::CloseOk {});
+        scene.run(&mut log).unwrap();
+    }
+    let methods = scene.wire.heard_methods();
+    assert_eq!(methods.iter().filter(|(_, method)| method.name().ends_with(".close")).count(), 2, "{methods:?}");
+}
+
+/// T23: what has ended otherwise is told.
+fn what_the_broker_has_closed_cannot_be_closed() {
+    let (mut scene, mut log, channel) = with_channel();
+    let close = channel::Close { reply_code: 404, reply_text: "NOT_FOUND".into(), ..Default::default() };
+    scene.wire.say(1, close);
+    scene.run(&mut log).unwrap();
+    assert_eq!(channel.close().send(), Err(channel.close_reason().unwrap()));
+    let close = connection::Close { reply_code: 320, reply_text: "FORCED".into(), ..Default::default() };
+    scene.wire.say(0, close);
+    scene.run(&mut log).unwrap();
+    assert_eq!(scene.connection.close().send(), Err(scene.connection.close_reason().unwrap()));
 }
 
 /// C4, D5: requests are not held back, and neither is the close behind them.

@@ -133,11 +133,12 @@ impl BlockingChannel {
     }
 
     /// Gives messages to this channel's consumers, and runs whatever else waits for a callback, until the channel has no
-    /// consumer any more: until [`stop_consuming`](Self::stop_consuming), or until the broker has cancelled them.
+    /// consumer any more: until [`stop_consuming`](Self::stop_consuming), for example.
     ///
     /// # Errors
     /// What a callback returned; [`Misuse`] within one; why the channel or the connection was closed, unless this program
-    /// has closed it.
+    /// has closed it; [`Error::ConsumerCancelled`] where the broker has ended the last consumer, because its queue was deleted
+    /// for example. A program that expects that, and has a cancel callback, calls [`stop_consuming`](Self::stop_consuming) there.
     pub fn start_consuming(&self) -> Result<()> {
         if self.engine.inbox.is_dispatched_here() {
             return Err(Misuse::StartConsumingInCallback.into());
@@ -146,7 +147,8 @@ impl BlockingChannel {
             self.engine.process(None, &mut || !self.channel.is_consuming())?;
         }
         match self.channel.close_reason() {
-            Some(Error::ChannelClosedByClient { .. } | Error::ConnectionClosedByClient { .. }) | None => Ok(()),
+            None => self.channel.last_ended().map_or(Ok(()), Err),
+            Some(reason) if reason.is_deliberate() => Ok(()),
             Some(reason) => Err(reason),
         }
     }
@@ -159,6 +161,7 @@ impl BlockingChannel {
         for tag in self.channel.consumer_tags() {
             self.basic_cancel(tag).call()?;
         }
+        self.channel.forget_ended();
         Ok(())
     }
 

@@ -273,7 +273,7 @@ impl CloseBlockingConnection<'_> {
     /// Closes the connection and waits for the broker's answer, `close_timeout` at most.
     ///
     /// # Errors
-    /// It was closed already, or the broker did not answer: the reason.
+    /// It has ended otherwise already, or the broker did not answer: the reason. A second close is none.
     pub fn call(self) -> Result<()> {
         self.engine.block_on(self.close.into_future())?
     }

@@ -35,7 +35,7 @@ pub struct ConsumeMessages {
 
 /// A consumer's messages, in the order in which the broker sent them.
 ///
-/// An error is the reason why there are no more. `None` is the end, or that nothing came within the inactivity timeout: the
+/// An error is the reason why there are no more. `None` is the end that the program itself has made, or that nothing came within the inactivity timeout: the
 /// next call goes on. A loop that is left can be entered again with `for message in &mut messages`.
 ///
 /// Dropped, the consumer is cancelled, and what was never yielded goes back to the queue, which the broker counts as a delivery

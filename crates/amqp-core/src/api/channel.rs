@@ -123,6 +123,28 @@ impl<S: 'static> Channel<S> {
         self.look(|channel| channel.consumers.iter().any(|consumer| !consumer.cancelled)).unwrap_or(false)
     }
 
+    /// Says how the broker has ended its last consumer, if it was not the program who did.
+    #[doc(hidden)]
+    pub fn last_ended(&self) -> Option<Error> {
+        let channel = self.channel_number();
+        self.look(|state| {
+            let consumer_tag = state.last_ended.as_ref()?.to_string_lossy().into();
+            Some(Error::ConsumerCancelled { channel, consumer_tag })
+        })
+        .flatten()
+    }
+
+    /// The program knows of that.
+    #[doc(hidden)]
+    pub fn forget_ended(&self) {
+        let mut state = self.shared().lock();
+        let identity = self.identity();
+        let channel = state.channel(identity.number).filter(|channel| channel.identity.serial == identity.serial);
+        let ended = channel.and_then(|channel| channel.last_ended.take());
+        drop(state);
+        drop(ended);
+    }
+
     /// The tags of its consumers.
     pub fn consumer_tags(&self) -> Vec<ShortString> {
         let tags = |channel: &ChannelState<S>| {

@@ -130,13 +130,7 @@ impl<S: 'static> Driver<S> {
 
     fn cancelled_by_broker(&mut self, number: u16, cancel: basic::Cancel, hooked: bool) {
         let mut state = self.shared.lock();
-        let known = state.channel(number).is_some_and(|channel| {
-            let ours = channel.consumers.iter().any(|c| c.tag == cancel.consumer_tag && !c.cancelled);
-            if ours {
-                channel.forget(cancel.consumer_tag.as_bytes());
-            }
-            ours
-        });
+        let known = state.channel(number).is_some_and(|channel| channel.ended_by_broker(&cancel.consumer_tag));
         drop(state);
         if !cancel.nowait {
             self.say(number, &basic::CancelOk { consumer_tag: cancel.consumer_tag.clone() }.into());

@@ -518,7 +518,8 @@ impl Error {
     }
 
     /// Whether it is an end that this program has asked for.
-    pub(crate) fn is_deliberate(&self) -> bool {
+    #[doc(hidden)]
+    pub fn is_deliberate(&self) -> bool {
         matches!(
             self,
             Self::ConnectionClosedByClient { .. } | Self::ChannelClosedByClient { .. } | Self::OpenAborted { .. }

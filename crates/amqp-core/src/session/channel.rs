@@ -59,6 +59,8 @@ pub(crate) struct ChannelState<S> {
     /// consume-ok, and takes the connection along.
     pub(crate) held: Vec<(basic::Cancel, Option<Pending<S>>)>,
     pub(crate) consumers: Vec<Consumer>,
+    /// The consumer that the broker has ended when it was the last one, until another is started or this is forgotten.
+    pub(crate) last_ended: Option<ShortString>,
     pub(crate) qos: Qos,
     /// `Some` while the broker wants no content: what waits for that to end.
     pub(crate) paused: Option<Box<Outbox>>,
@@ -117,6 +119,7 @@ impl<S: 'static> ChannelState<S> {
             fifo: VecDeque::new(),
             held: vec![],
             consumers: vec![],
+            last_ended: None,
             qos: Qos::default(),
             paused: None,
             confirms: None,
@@ -178,6 +181,17 @@ impl<S: 'static> ChannelState<S> {
         if !replies {
             self.forget(tag.as_bytes());
         }
+    }
+
+    /// The broker ends this consumer: false if there is none, or it is being cancelled.
+    pub(crate) fn ended_by_broker(&mut self, tag: &ShortString) -> bool {
+        let ours = self.consumers.iter().any(|consumer| consumer.tag == *tag && !consumer.cancelled);
+        if ours {
+            self.forget(tag.as_bytes());
+            let is_last = self.consumers.iter().all(|consumer| consumer.cancelled);
+            self.last_ended = is_last.then(|| tag.clone());
+        }
+        ours
     }
 
     pub(crate) fn forget(&mut self, tag: &[u8]) {

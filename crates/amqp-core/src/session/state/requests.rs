@@ -264,6 +264,7 @@ impl<S: 'static> State<S> {
         }
         let tag = method.consumer_tag.clone();
         channel.consumers.push(Consumer { tag, cancelled: false });
+        channel.last_ended = None;
         Ok(channel.qos)
     }
 }
