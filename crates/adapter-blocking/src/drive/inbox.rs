@@ -1,4 +1,4 @@
-//! What has arrived for callbacks, in order, until a thread comes that may call them.
+//! The inbox keeps messages and events, in order, until a thread calls their callbacks, and bounds how many octets wait.
 
 use super::weight;
 use amqp_core::{Channel, ConnectionHandle, Error, Hold, Message, Result, ShortString, TimeoutId};

@@ -1,4 +1,5 @@
-//! Who drives the loop: whichever thread waits for something takes the seat, and others wait for it or for its turns.
+//! The seat is the right to drive the loop, which one thread has at a time: a thread that waits for something takes it, and others
+//! wait for it or for what its turns bring.
 
 use super::sync::{Condvar, Mutex, MutexGuard};
 use amqp_core::Result;
