@@ -43,7 +43,7 @@ fn serve(parameters: ConnectionParameters, ready: mpsc::Sender<String>) -> Resul
 /// Asks, and waits for the answer with the same number.
 fn call(
     channel: &BlockingChannel,
-    replies: &mut pooka::request::Messages,
+    replies: &mut pooka::request::BlockingConsumer,
     queue: &str,
     n: u64,
 ) -> Result<Option<String>> {

@@ -143,7 +143,7 @@ pub mod request {
     };
     #[cfg(feature = "blocking")]
     pub use pooka_blocking::{
-        BlockingConsume, BlockingPublish, BlockingWaitForConfirms, CloseBlockingConnection, ConsumeMessages, Messages,
+        BlockingConsume, BlockingConsumer, BlockingPublish, BlockingWaitForConfirms, CloseBlockingConnection,
         OpenBlockingChannel,
     };
 }

@@ -214,6 +214,20 @@ fn leaving_a_loop_after_each_message_loses_none_of_those_that_wait() {
     assert_eq!(seen, (0..MESSAGES).collect::<Vec<_>>());
 }
 
+/// B9: whether it is said for a callback or for an iterator.
+#[test]
+fn an_iterator_takes_no_more_ahead_than_it_was_told() {
+    let (connection, channel, queue) = open();
+    fill(&channel, &queue, 5);
+    let mut messages = channel.consume(&queue).prefetch(2).call().unwrap();
+    for _ in 0..2 {
+        messages.next_within(10 * SECOND).unwrap().unwrap();
+    }
+    assert_eq!(ready(&channel, &queue), 3);
+    drop(messages);
+    connection.close().call().unwrap();
+}
+
 /// B9: what ends a consumer is its last item.
 #[test]
 fn an_iterator_ends_with_the_reason() {

@@ -4,5 +4,5 @@
 pub(crate) mod channel;
 pub(crate) mod connection;
 pub(crate) mod consume;
-pub(crate) mod messages;
+pub(crate) mod consumer;
 pub(crate) mod publish;

@@ -43,6 +43,6 @@ pub use calls::{
     channel::BlockingChannel,
     connection::{BlockingConnection, CloseBlockingConnection, OpenBlockingChannel},
     consume::BlockingConsume,
-    messages::{ConsumeMessages, Messages},
+    consumer::BlockingConsumer,
     publish::{BlockingPublish, BlockingWaitForConfirms},
 };

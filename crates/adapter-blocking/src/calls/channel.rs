@@ -3,7 +3,6 @@
 use super::{
     connection::BlockingConnection,
     consume::BlockingConsume,
-    messages::ConsumeMessages,
     publish::{BlockingPublish, BlockingWaitForConfirms},
 };
 use crate::drive::{engine::Engine, weight};
@@ -89,9 +88,9 @@ impl BlockingChannel {
     }
 
     /// Consumes in a `for` loop. Leaving the loop ends the consumer and gives back what was sent ahead:
-    /// [ten messages at most](ConsumeMessages#how-many-messages-it-takes-ahead), unless the program says otherwise.
-    pub fn consume(&self, queue: impl Into<ShortString>) -> ConsumeMessages {
-        ConsumeMessages::new(self, self.channel.basic_consume(queue))
+    /// [ten messages at most](BlockingConsume#how-many-messages-an-iterator-takes-ahead), unless the program says otherwise.
+    pub fn consume(&self, queue: impl Into<ShortString>) -> BlockingConsume {
+        BlockingConsume::new(self, self.channel.basic_consume(queue))
     }
 
     /// Acknowledges one message [§1.8.3.13].

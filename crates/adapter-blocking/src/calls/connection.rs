@@ -153,7 +153,7 @@ impl BlockingConnection {
     /// [`process_data_events`](Self::process_data_events) does so at once.
     pub fn add_callback_threadsafe<R: Outcome>(&self, callback: impl FnOnce() -> R + Send + 'static) {
         self.engine.inbox.call(None, Box::new(move || callback().outcome()));
-        self.engine.nudge();
+        self.engine.look_again();
     }
 
     /// Called when the broker stops accepting publishes, with its words.

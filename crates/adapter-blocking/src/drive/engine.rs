@@ -164,15 +164,15 @@ impl Engine {
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Option<F::Output>> {
         let mut future = pin!(future);
-        let nudge =
-            Arc::new(Nudge { woken: AtomicBool::new(true), thread: thread::current(), engine: self.me.clone() });
-        let waker = Waker::from(nudge.clone());
+        let signal =
+            Arc::new(FutureWaker { woken: AtomicBool::new(true), thread: thread::current(), engine: self.me.clone() });
+        let waker = Waker::from(signal.clone());
         let mut context = Context::from_waker(&waker);
-        let woken = || nudge.woken.load(Ordering::Acquire);
+        let woken = || signal.woken.load(Ordering::Acquire);
         let mut looked = false;
         loop {
             // With the seat free: the future may keep its thread to itself.
-            while nudge.woken.swap(false, Ordering::AcqRel) {
+            while signal.woken.swap(false, Ordering::AcqRel) {
                 self.attended();
                 if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                     return Ok(Some(output));
@@ -200,8 +200,8 @@ impl Engine {
     }
 
     /// Whoever waits looks at what he waits for.
-    pub(crate) fn nudge(&self) {
-        self.ioloop.nudge();
+    pub(crate) fn look_again(&self) {
+        self.ioloop.look_again();
         self.seat.tell();
     }
 
@@ -275,7 +275,7 @@ impl Engine {
         }
         drop(dispatcher);
         if !self.inbox.is_empty() {
-            self.nudge(); // another thread may wait for its turn
+            self.look_again(); // another thread may wait for its turn
         }
         result
     }
@@ -294,7 +294,7 @@ impl Engine {
     /// The socket is closed, now or when the thread that drives gives up the seat.
     pub(crate) fn close(&self) {
         self.seat.close();
-        self.nudge();
+        self.look_again();
         self.inbox.clear();
     }
 
@@ -340,13 +340,13 @@ fn lend(Arrived { channel, consumer, message, .. }: Arrived) -> Result<()> {
 }
 
 /// Wakes a thread that waits for a future.
-struct Nudge {
+struct FutureWaker {
     woken: AtomicBool,
     thread: Thread,
     engine: Weak<Engine>,
 }
 
-impl Wake for Nudge {
+impl Wake for FutureWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -355,7 +355,7 @@ impl Wake for Nudge {
         // The thread itself looks before it sleeps.
         if !self.woken.swap(true, Ordering::AcqRel) && thread::current().id() != self.thread.id() {
             self.thread.unpark();
-            self.engine.upgrade().into_iter().for_each(|engine| engine.nudge());
+            self.engine.upgrade().into_iter().for_each(|engine| engine.look_again());
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) enum Entry {
 /// A message for a consumer with a callback.
 pub(crate) struct Arrived {
     pub(crate) channel: Channel,
-    pub(crate) consumer: Arc<Consumer>,
+    pub(crate) consumer: Arc<CallbackConsumer>,
     pub(crate) message: Message,
     octets: usize,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Arrived {
 pub(crate) type Call = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// A consumer with a callback.
-pub(crate) struct Consumer {
+pub(crate) struct CallbackConsumer {
     /// Known from its first message, or from the broker's answer.
     pub(crate) tag: OnceLock<ShortString>,
     pub(crate) no_ack: bool,
@@ -237,7 +237,7 @@ impl Entry {
 }
 
 impl Arrived {
-    pub(crate) fn new(channel: Channel, consumer: Arc<Consumer>, message: Message) -> Self {
+    pub(crate) fn new(channel: Channel, consumer: Arc<CallbackConsumer>, message: Message) -> Self {
         let octets = ENTRY + size_of::<Self>() - size_of::<Message>() + weight::message(&message);
         Self { channel, consumer, message, octets }
     }
@@ -261,7 +261,7 @@ impl Drop for Pressing<'_> {
     }
 }
 
-impl Consumer {
+impl CallbackConsumer {
     fn is_tagged(&self, tag: &ShortString) -> bool {
         self.tag.get() == Some(tag)
     }

@@ -114,7 +114,9 @@ impl<S: 'static> Consume<S> {
     /// As [`prefetch`](Self::prefetch), but only where [`basic_qos`](Channel::basic_qos) has said nothing.
     #[doc(hidden)]
     pub fn default_prefetch(mut self, prefetch: u16) -> Self {
-        self.prefetch = Prefetch::ChannelOr(prefetch);
+        if self.prefetch == Prefetch::Channel {
+            self.prefetch = Prefetch::ChannelOr(prefetch);
+        }
         self
     }
 

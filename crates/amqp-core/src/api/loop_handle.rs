@@ -71,7 +71,7 @@ impl<S: 'static> LoopHandle<S> {
 
     /// Whoever drives the loop looks at everything again, and does not sleep before.
     #[doc(hidden)]
-    pub fn nudge(&self) {
+    pub fn look_again(&self) {
         self.0.post(Box::new(|_| Ok(())));
     }
 
