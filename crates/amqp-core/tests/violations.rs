@@ -20,6 +20,8 @@ stories! {
     a_method_that_nobody_waits_for_ends_the_connection
     a_violation_ends_a_connection_within_a_second_that_cannot_be_written_to
     last_words_are_not_lost_although_the_broker_goes_on_talking
+    a_violation_after_connection_close_is_not_answered_with_another_one
+    what_was_not_written_is_given_back_when_the_connection_is_over
     headers_that_cannot_be_decoded_do_not_kill_a_consumer
     a_reply_of_the_wrong_type_ends_the_connection
 }
@@ -205,6 +207,35 @@ fn last_words_are_not_lost_although_the_broker_goes_on_talking() {
     assert_eq!(scene.turn(&mut log), Ok(true));
     assert_eq!(scene.wire.heard_methods().last().unwrap().1.name(), "connection.close");
     assert_eq!(log.len(), 2, "nothing was delivered: {log:?}");
+}
+
+/// Found by fuzzing: the broker has been told already, and would take a second connection.close for a violation of ours.
+fn a_violation_after_connection_close_is_not_answered_with_another_one() {
+    let (mut scene, mut log, _channel) = consuming();
+    scene.wire.room(Some(0));
+    scene.connection.close().send().unwrap();
+    scene.wire.frame(4, 1, &[]);
+    assert_eq!(scene.turn(&mut log), Ok(false));
+    scene.wire.room(None);
+    scene.writable();
+    assert_eq!(scene.turn(&mut log), Ok(true), "nothing more is waited for");
+    let heard = scene.wire.heard_methods();
+    let names: Vec<_> = heard.iter().map(|(_, method)| method.name()).collect();
+    assert_eq!(names, ["connection.close"], "{heard:?}");
+    assert!(matches!(scene.connection.close_reason(), Some(Error::Protocol { .. })));
+}
+
+/// T13, found by fuzzing: also while the program keeps its handles.
+fn what_was_not_written_is_given_back_when_the_connection_is_over() {
+    let (mut scene, mut log, channel) = consuming();
+    scene.wire.room(Some(0));
+    channel.basic_publish("", "q", "x".repeat(1000)).send().unwrap();
+    scene.run(&mut log).unwrap();
+    channel.basic_publish("", "q", "x".repeat(1000)).send().unwrap();
+    assert!(scene.connection.outbound_len() > 2000);
+    scene.wire.hang_up();
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    assert_eq!(scene.connection.outbound_len(), 0);
 }
 
 /// Faults 7, 8: a message's own headers are the application's data: what cannot be decoded is delivered, with its octets.

@@ -93,6 +93,8 @@ impl<S: 'static> Driver<S> {
 
     fn violated_by(&mut self, violation: &Violation, error: Error, now: Instant) {
         match violation.code.filter(|_| self.life.is_on()) {
+            // A broker that has been told to close already is not told again.
+            Some(_) if self.life.is_closing() => self.over(error, LastWords::from_now(now), None),
             Some(reply_code) => {
                 let reply_text = violation.what.into();
                 let close = connection::Close { reply_code, reply_text, class_id: 0, method_id: 0 };
