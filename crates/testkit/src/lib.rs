@@ -8,6 +8,7 @@
 
 mod authority;
 mod folder;
+pub mod fuzz;
 mod handshake;
 mod installation;
 mod leash;
