@@ -570,7 +570,7 @@ fn behind_a_proxy<R: Row>() -> (Proxy, ConnectionParameters) {
     (proxy, there.stack_timeout(Duration::from_secs(20)).build().unwrap())
 }
 
-/// T7: nack and reject are not supported there, and would cost the connection (540).
+/// Trial T7: nack and reject are not supported there, and would cost the connection (540).
 fn a_consumer_of_a_stream_queue_may_be_left_early<R: Row>() {
     run::<R, _>(|link| async move {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -818,7 +818,7 @@ async fn unacknowledged(channel: &Channel, queue: &str) -> String {
     line.unwrap().trim().to_owned()
 }
 
-/// T6: three limits and two kinds of consumer, by what the broker says is unacknowledged.
+/// Trial T6: three limits and two kinds of consumer, by what the broker says is unacknowledged.
 #[test]
 fn limits_that_the_program_has_said_hold_beside_those_of_consumers() {
     // The limit of each consumer, of the channel as a whole, and what two consumers have of sixty messages: streams, and
@@ -865,7 +865,7 @@ fn limits_that_the_program_has_said_hold_beside_those_of_consumers() {
     });
 }
 
-/// T6: what an operator has set holds for consumers of whose limit nothing is said, beside others too.
+/// Trial T6: what an operator has set holds for consumers of whose limit nothing is said, beside others too.
 #[test]
 fn an_operator_s_default_limit_is_not_lifted() {
     let set = |limit: &str| {

@@ -186,7 +186,7 @@ fn messages_are_iterated_and_only_what_was_not_yielded_goes_back() {
     connection.close().call().unwrap();
 }
 
-/// T26: what is given back counts as a delivery in a quorum queue, which drops a message after its limit of them.
+/// Trial T26: what is given back counts as a delivery in a quorum queue, which drops a message after its limit of them.
 #[test]
 #[expect(clippy::never_loop, reason = "that is what the test is about")]
 fn leaving_a_loop_after_each_message_loses_none_of_those_that_wait() {
@@ -283,7 +283,7 @@ fn consuming_goes_on_until_the_last_consumer_is_cancelled() {
     assert_eq!(cancelled.load(Ordering::Relaxed), 1, "the broker has cancelled it");
 }
 
-/// T21: whoever ends the last consumer says whether that is an error.
+/// Trial T21: whoever ends the last consumer says whether that is an error.
 #[test]
 fn consuming_that_the_broker_ends_is_an_error() {
     let (connection, channel, mine) = open();
@@ -331,7 +331,7 @@ fn consuming_that_the_broker_ends_is_an_error() {
     connection.close().call().unwrap();
 }
 
-/// T23
+/// Trial T23
 #[test]
 fn what_the_program_has_closed_itself_is_no_error() {
     let (connection, channel, queue) = open();
@@ -624,7 +624,7 @@ fn a_node_that_fails_is_told_to_whoever_waits() {
     assert_eq!(connection.process_data_events(Duration::ZERO).unwrap_err(), error);
 }
 
-/// T7: nack and reject are not supported on a stream queue, and would cost the connection (540).
+/// Trial T7: nack and reject are not supported on a stream queue, and would cost the connection (540).
 #[test]
 fn a_consumer_of_a_stream_queue_may_be_left_early() {
     let connection = BlockingConnection::open(parameters()).unwrap();

@@ -40,7 +40,7 @@ fn marks() -> impl Iterator<Item = ConnectionParameters> {
     })
 }
 
-/// T1: of 300 tasks that waited for room, up to 263 were never woken again.
+/// Trial T1: of 300 tasks that waited for room, up to 263 were never woken again.
 #[test]
 fn every_task_that_waits_for_room_is_woken() {
     for parameters in marks() {
@@ -80,7 +80,7 @@ fn every_task_that_waits_for_room_is_woken() {
     }
 }
 
-/// T1, of threads that call.
+/// Trial T1, of threads that call.
 #[test]
 fn every_thread_that_waits_for_room_is_woken() {
     for parameters in marks() {
@@ -106,7 +106,7 @@ fn every_thread_that_waits_for_room_is_woken() {
     }
 }
 
-/// T5: while the broker closes a channel another thread goes on using it; the connection goes on.
+/// Trial T5: while the broker closes a channel another thread goes on using it; the connection goes on.
 fn a_channel_that_is_closed_while_it_is_used_takes_nothing_along<C: Connection>() {
     with::<C>(broker_url().unwrap().parse().unwrap(), |connection| {
         for round in 0..200 {

@@ -48,7 +48,7 @@ fn forked(child: impl FnOnce() -> i32) -> nix::unistd::Pid {
     }
 }
 
-/// T30: the keeper's thread stays with the parent, so the child needs one of its own, and so does the child's child.
+/// Trial T30: the keeper's thread stays with the parent, so the child needs one of its own, and so does the child's child.
 #[test]
 fn a_forked_child_keeps_a_connection_of_its_own() {
     let connection = open().unwrap();

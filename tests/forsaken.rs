@@ -73,7 +73,7 @@ fn said_by(client: impl FnOnce(ConnectionParameters)) -> Vec<&'static str> {
                 Method::Channel(channel::Method::Open(_)) => peer.say(n, channel::OpenOk::default()),
                 Method::Channel(channel::Method::Close(_)) => peer.say(n, channel::CloseOk {}),
                 Method::Queue(queue::Method::Declare(queue::Declare { nowait: false, .. })) => {
-                    peer.say(n, queue::DeclareOk::default())
+                    peer.say(n, queue::DeclareOk::default());
                 }
                 Method::Basic(basic::Method::Qos(_)) => peer.say(n, basic::QosOk {}),
                 Method::Basic(basic::Method::Consume(basic::Consume { consumer_tag, .. })) => {

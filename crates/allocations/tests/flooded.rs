@@ -153,7 +153,7 @@ fn consuming(channel: &BlockingChannel) -> Arc<AtomicUsize> {
     seen
 }
 
-/// T12: what waits for callbacks is read while an answer is waited for, but not without end.
+/// Trial T12: what waits for callbacks is read while an answer is waited for, but not without end.
 #[test]
 fn who_waits_for_an_answer_behind_a_flood_of_messages_is_told() {
     let pieces = [
@@ -182,7 +182,7 @@ fn who_waits_for_an_answer_behind_a_flood_of_messages_is_told() {
     }
 }
 
-/// T12: one who asks again and again, and takes nothing, does not get round the limit.
+/// Trial T12: one who asks again and again, and takes nothing, does not get round the limit.
 #[test]
 fn who_asks_again_and_again_and_takes_nothing_loses_the_connection() {
     let peer = Peer::new(piece(deliver(&BasicProperties::new(), &[7; 1000])));
@@ -198,7 +198,7 @@ fn who_asks_again_and_again_and_takes_nothing_loses_the_connection() {
     assert!(matches!(connection.close_reason(), Some(Error::InboundFull { .. })));
 }
 
-/// T14: events wait for callbacks, too.
+/// Trial T14: events wait for callbacks, too.
 #[test]
 fn a_flood_of_events_is_told_to_who_waits() {
     let blocked = connection::Blocked { reason: "low on memory".into() };
@@ -218,7 +218,7 @@ fn a_flood_of_events_is_told_to_who_waits() {
     }
 }
 
-/// T14: nobody waits for an answer that could be told, and to read no more could stop both sides for ever.
+/// Trial T14: nobody waits for an answer that could be told, and to read no more could stop both sides for ever.
 #[test]
 fn a_flood_of_events_that_nobody_takes_ends_the_connection() {
     let peer = Peer::new(piece(returned()));
@@ -245,7 +245,7 @@ fn a_flood_of_events_that_nobody_takes_ends_the_connection() {
     assert!(peer.sent() < FLOOD);
 }
 
-/// T12: a peer that reads only what it can answer: to publish without end, and take nothing, is an error and no deadlock.
+/// Trial T12: a peer that reads only what it can answer: to publish without end, and take nothing, is an error and no deadlock.
 #[test]
 fn who_waits_for_room_behind_a_flood_is_told() {
     for (what, piece) in

@@ -259,7 +259,7 @@ fn drain_and_crowd(scene: &mut Scene<()>, channel: &Channel) {
     run(scene);
 }
 
-/// T1: those who wait again are woken again, in whatever order they were polled and whoever has left.
+/// Trial T1: those who wait again are woken again, in whatever order they were polled and whoever has left.
 #[test]
 fn whoever_waits_for_room_again_is_woken_again() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
@@ -698,7 +698,7 @@ fn a_full_stream_stops_no_answer() {
     assert_eq!([seen, numbers(&mut consumer)].concat(), (1..=30).collect::<Vec<_>>());
 }
 
-/// T6: a consumer's limit is said before it, with the channel's as a whole behind it, which it lifts; what the program has
+/// Trial T6: a consumer's limit is said before it, with the channel's as a whole behind it, which it lifts; what the program has
 /// said holds again for the next consumer, and where it has said nothing no 0 is said.
 #[test]
 fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
@@ -749,7 +749,7 @@ fn a_stream_has_a_prefetch_of_its_own_and_the_channel_keeps_its() {
     }
 }
 
-/// T6: on a channel where nothing but its limit as a whole was said, no other is made.
+/// Trial T6: on a channel where nothing but its limit as a whole was said, no other is made.
 #[test]
 fn a_limit_of_the_channel_as_a_whole_is_limit_enough_for_its_streams() {
     let (mut scene, channel) = with_channel();

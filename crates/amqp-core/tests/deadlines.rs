@@ -187,7 +187,7 @@ fn a_reply_that_does_not_come_is_a_timeout_and_a_late_one_is_swallowed() {
 
 const FULL: Error = Error::InboundFull { held: 2, limit: 1 };
 
-/// T12: replies, outcomes and waits for confirms; each is told once, and reading for their sake is over.
+/// Trial T12: replies, outcomes and waits for confirms; each is told once, and reading for their sake is over.
 fn who_waits_while_too_much_arrives_is_answered_and_the_channel_stays_in_step() {
     let (mut scene, mut log, channel) = requesting();
     channel.confirm_select().send().unwrap();
@@ -224,7 +224,7 @@ fn who_waits_while_too_much_arrives_is_answered_and_the_channel_stays_in_step() 
     assert_eq!(log.len(), 4);
 }
 
-/// T14
+/// Trial T14
 fn more_that_arrives_than_is_taken_ends_the_connection_with_a_word() {
     let (mut scene, mut log, channel) = requesting();
     channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(declared.unwrap_err().to_string()));

@@ -105,7 +105,7 @@ fn a_refused_login_or_vhost_is_final() {
     }
 }
 
-/// T20: what may be over at the next try is tried again, and neither the name of the vhost nor the password is blamed for it.
+/// Trial T20: what may be over at the next try is tried again, and neither the name of the vhost nor the password is blamed for it.
 #[test]
 fn a_limit_that_is_reached_and_a_vhost_that_is_down_are_tried_again() {
     let reached = [
@@ -138,7 +138,7 @@ fn a_limit_that_is_reached_and_a_vhost_that_is_down_are_tried_again() {
     }
 }
 
-/// T20: a limit says nothing of the vhost's name, and what it does not like about the limits is no vhost's either.
+/// Trial T20: a limit says nothing of the vhost's name, and what it does not like about the limits is no vhost's either.
 #[test]
 fn the_vhost_is_blamed_for_what_is_the_vhosts() {
     let told = |code, text: &str| {

@@ -161,7 +161,7 @@ fn what_a_program_cannot_do_is_its_own_mistake() {
     drop(only);
 }
 
-/// T31: what the broker says is shown escaped in every error and every text of its own, and kept as it came.
+/// Trial T31: what the broker says is shown escaped in every error and every text of its own, and kept as it came.
 fn a_broker_s_words_do_nothing_to_a_terminal_or_a_log() {
     const EVIL: &str = "a\u{1b}[2J\r\nb\u{9b}\u{202e}\u{7f}\0ä🐇";
     const SHOWN: &str = "a\\u{1b}[2J\\r\\nb\\u{9b}\\u{202e}\\u{7f}\\u{0}ä🐇";

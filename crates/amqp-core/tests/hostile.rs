@@ -149,7 +149,7 @@ proptest! {
     }
 }
 
-/// T14: what is answered to a broker that goes on sending and never reads is bounded: the connection ends, and says so. Reading
+/// Trial T14: what is answered to a broker that goes on sending and never reads is bounded: the connection ends, and says so. Reading
 /// is not stopped, which could wait for ever for a broker that waits for us.
 #[test]
 fn answers_that_the_broker_does_not_read_are_bounded() {

@@ -42,7 +42,7 @@ fn broker_closes(scene: &Scene<Log>) {
     scene.wire.say(0, close);
 }
 
-/// T3: `opened?` is what programs write, and the loop's error is where they end.
+/// Trial T3: `opened?` is what programs write, and the loop's error is where they end.
 #[test]
 fn what_a_callback_has_sent_is_written_before_its_error_comes_out_of_the_loop() {
     let mut scene = Scene::new(ConnectionParameters::default(), |_: &mut Log, connection, _| {
@@ -55,7 +55,7 @@ fn what_a_callback_has_sent_is_written_before_its_error_comes_out_of_the_loop() 
     assert_eq!(heard.last().unwrap().1.name(), "connection.close");
 }
 
-/// T3: a post and a timer are callbacks, too.
+/// Trial T3: a post and a timer are callbacks, too.
 #[test]
 fn what_a_post_has_sent_is_written_before_its_error_comes_out_of_the_loop() {
     let (mut scene, mut log) = opened();
@@ -68,7 +68,7 @@ fn what_a_post_has_sent_is_written_before_its_error_comes_out_of_the_loop() {
     assert_eq!(heard(), ["connection.close"]);
 }
 
-/// T3: a close callback that fails, panics or ends the process costs the broker no close-ok.
+/// Trial T3: a close callback that fails, panics or ends the process costs the broker no close-ok.
 #[test]
 fn close_ok_is_written_before_anything_is_called() {
     let (mut scene, mut log, channel) = with_channel();
@@ -84,7 +84,7 @@ fn close_ok_is_written_before_anything_is_called() {
     assert_eq!(log, ["connection.close-ok", "told"]);
 }
 
-/// T3: and the close for a violation.
+/// Trial T3: and the close for a violation.
 #[test]
 fn the_close_for_a_violation_is_written_before_anything_is_called() {
     let (mut scene, mut log) = opened();
@@ -108,7 +108,7 @@ fn when_woken(woken: impl FnOnce() + Send + 'static) -> Waker {
     Waker::from(Arc::new(Woken(Mutex::new(Some(woken)))))
 }
 
-/// T3: a program that awaits may end its process when it is woken.
+/// Trial T3: a program that awaits may end its process when it is woken.
 #[test]
 fn close_ok_is_written_before_a_task_is_woken() {
     let (mut scene, mut log, channel) = with_channel();
@@ -128,7 +128,7 @@ fn close_ok_is_written_before_a_task_is_woken() {
     assert!(matches!(end, Poll::Ready(Err(Error::ConnectionClosedByBroker { .. }))));
 }
 
-/// T18: whoever is woken by the end sees why it came, on every handle.
+/// Trial T18: whoever is woken by the end sees why it came, on every handle.
 #[test]
 fn the_reason_is_there_before_anybody_is_woken() {
     let (mut scene, mut log, channel) = with_channel();
@@ -149,7 +149,7 @@ fn the_reason_is_there_before_anybody_is_woken() {
     assert!(matches!(&seen[..], [Error::StreamLost { .. }]), "{seen:?}");
 }
 
-/// T19: nothing of it can be sent any more, however long a handle is kept.
+/// Trial T19: nothing of it can be sent any more, however long a handle is kept.
 #[test]
 fn a_dead_connection_keeps_nothing_that_was_to_be_written() {
     for closes in [false, true] {

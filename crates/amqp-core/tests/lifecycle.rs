@@ -566,7 +566,7 @@ fn a_closed_channel_refuses_every_call_with_its_reason() {
     assert_eq!(scene.wire.heard(), []);
 }
 
-/// T23: of a channel and of a connection, before and after the broker has agreed, and while the connection closes.
+/// Trial T23: of a channel and of a connection, before and after the broker has agreed, and while the connection closes.
 fn what_the_program_has_closed_can_be_closed_again() {
     let (mut scene, mut log, channel) = with_channel();
     let close = |n| {
@@ -594,7 +594,7 @@ fn what_the_program_has_closed_can_be_closed_again() {
     assert_eq!(methods.iter().filter(|(_, method)| method.name().ends_with(".close")).count(), 2, "{methods:?}");
 }
 
-/// T23: what has ended otherwise is told.
+/// Trial T23: what has ended otherwise is told.
 fn what_the_broker_has_closed_cannot_be_closed() {
     let (mut scene, mut log, channel) = with_channel();
     let close = channel::Close { reply_code: 404, reply_text: "NOT_FOUND".into(), ..Default::default() };

@@ -454,7 +454,7 @@ fn a_message_over_the_limit_is_refused_with_its_tag() {
     assert!(matches!(later, Err(Error::MessageTooLarge { delivery_tag: 3, size: 11, limit: 10, .. })), "{later:?}");
 }
 
-/// T15: a consumer and basic.get hear of it at once, and what comes of the body is thrown away.
+/// Trial T15: a consumer and basic.get hear of it at once, and what comes of the body is thrown away.
 fn a_message_over_the_limit_is_told_before_its_body_comes() {
     let parameters = ConnectionParameters::builder().max_message_size(10).build().unwrap();
     let (mut scene, mut log) = scene(parameters);
@@ -485,7 +485,7 @@ fn a_message_over_the_limit_is_told_before_its_body_comes() {
     assert!(log.len() == 2 && channel.is_open(), "{log:?}");
 }
 
-/// T7: a stream queue keeps its messages, and RabbitMQ closes the connection with 540 if one is rejected.
+/// Trial T7: a stream queue keeps its messages, and RabbitMQ closes the connection with 540 if one is rejected.
 fn what_a_stream_queue_sent_is_not_given_back() {
     for (offset, rejects) in [(None, 3), (Some(7), 0)] {
         let (mut scene, mut log, channel) = consuming();
@@ -511,7 +511,7 @@ fn what_a_stream_queue_sent_is_not_given_back() {
     }
 }
 
-/// T25: the broker adds x-death to a header that just fitted, and sends it.
+/// Trial T25: the broker adds x-death to a header that just fitted, and sends it.
 fn a_header_that_grew_in_the_broker_is_taken_up_to_twice_the_size_of_a_frame() {
     let grown = |octets: usize, interrupted: bool| {
         let (mut scene, mut log) = scene(ConnectionParameters::builder().frame_max(4096).build().unwrap());

@@ -90,7 +90,7 @@ fn a_publish_is_settled_by_what_the_broker_says_of_it() {
     assert_eq!(log[3], "4 unknown");
 }
 
-/// T4: it was told as "acked" whatever the broker confirmed.
+/// Trial T4: it was told as "acked" whatever the broker confirmed.
 fn a_confirm_that_the_broker_cannot_give_ends_the_connection() {
     let outcome_of = |publishes: u64, confirm: basic::Ack, unwritten: bool, confirming: bool| {
         let (mut scene, mut log, channel) = with_channel();
@@ -130,7 +130,7 @@ fn a_confirm_that_the_broker_cannot_give_ends_the_connection() {
     assert_eq!(outcome_of(0, ack(1, false), false, false), [""; 0]);
 }
 
-/// T4: channel.flow holds publishes back that are numbered already.
+/// Trial T4: channel.flow holds publishes back that are numbered already.
 fn what_waited_for_the_broker_to_want_content_can_be_confirmed_when_it_is_out() {
     for active in [true, false] {
         let (mut scene, mut log, channel) = with_channel();

@@ -74,7 +74,7 @@ fn scene(takes: Duration, no_ack: bool) -> (Scene<Stage>, Stage, Channel<Stage>)
 
 const SHORT: Duration = Duration::from_millis(100);
 
-/// T2: a broker with a heartbeat of 2 s would have given up after 4 s, and had none of the acks.
+/// Trial T2: a broker with a heartbeat of 2 s would have given up after 4 s, and had none of the acks.
 #[test]
 fn what_slow_callbacks_say_goes_out_between_them() {
     let (mut scene, mut stage, _channel) = scene(SHORT, false);
@@ -86,7 +86,7 @@ fn what_slow_callbacks_say_goes_out_between_them() {
     }
 }
 
-/// T2: what is due is looked at between callbacks: heartbeats, and timers of the program's.
+/// Trial T2: what is due is looked at between callbacks: heartbeats, and timers of the program's.
 #[test]
 fn what_is_due_is_done_between_slow_callbacks() {
     let (mut scene, mut stage, _channel) = scene(SHORT, true);
@@ -99,7 +99,7 @@ fn what_is_due_is_done_between_slow_callbacks() {
     assert!(timer <= Duration::from_millis(1200), "a timer of 1 s was called after {timer:?}");
 }
 
-/// T2: posts are callbacks, too.
+/// Trial T2: posts are callbacks, too.
 #[test]
 fn slow_posts_starve_nobody() {
     let (mut scene, mut stage, _channel) = scene(Duration::ZERO, true);
@@ -117,7 +117,7 @@ fn slow_posts_starve_nobody() {
     assert!((8..=10).contains(&beats), "{beats} heartbeats in ten seconds");
 }
 
-/// T2: a peer that says nothing more is given up all the same, when what it has said is handled.
+/// Trial T2: a peer that says nothing more is given up all the same, when what it has said is handled.
 #[test]
 fn a_broker_that_falls_silent_behind_its_messages_is_given_up() {
     let (mut scene, mut stage, _channel) = scene(SHORT, true);

@@ -422,7 +422,7 @@ fn failing_callbacks_and_back_pressure_are_told_at_debug() {
     assert_eq!(at(Level::WARN, &told), [""; 0]);
 }
 
-/// T33: what the first endpoint said behind its violation is no part of what the second one says.
+/// Trial T33: what the first endpoint said behind its violation is no part of what the second one says.
 #[test]
 fn every_endpoint_is_told_from_its_first_frame_on() {
     let told = Ear::hear(|| {

@@ -225,7 +225,7 @@ fn a_violation_after_connection_close_is_not_answered_with_another_one() {
     assert!(matches!(scene.connection.close_reason(), Some(Error::Protocol { .. })));
 }
 
-/// T13, found by fuzzing: also while the program keeps its handles.
+/// Trial T19, found by fuzzing: also while the program keeps its handles.
 fn what_was_not_written_is_given_back_when_the_connection_is_over() {
     let (mut scene, mut log, channel) = consuming();
     scene.wire.room(Some(0));

@@ -105,7 +105,7 @@ fn with_a_meddler() -> (Scene<()>, Arc<Meddler>) {
     (scene, meddler)
 }
 
-/// T5: "expected channel.open", says the broker otherwise, and the whole connection is over.
+/// Trial T5: "expected channel.open", says the broker otherwise, and the whole connection is over.
 #[test]
 fn nothing_is_sent_on_a_channel_after_its_close_ok() {
     let (mut scene, meddler) = with_a_meddler();
@@ -122,7 +122,7 @@ fn nothing_is_sent_on_a_channel_after_its_close_ok() {
     assert_eq!(refused.len(), 2);
 }
 
-/// T5, of a connection: after connection.close-ok, and after a close of our own, nothing may be sent.
+/// Trial T5, of a connection: after connection.close-ok, and after a close of our own, nothing may be sent.
 #[test]
 fn nothing_is_sent_on_a_connection_after_its_end() {
     let ends: [fn(&Scene<()>); 2] = [

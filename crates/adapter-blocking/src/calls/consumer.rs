@@ -15,7 +15,7 @@ use std::{
 /// next call goes on. A loop that is left can be entered again with `for message in &mut messages`.
 ///
 /// Dropped, the consumer is cancelled, and what was never yielded goes back to the queue, which the broker counts as a delivery
-/// of each: [how many that are](BlockingConsume#how-many-messages-an-iterator-takes-ahead). What was yielded stays the program's to
+/// of each: [how many that are](crate::BlockingConsume#how-many-messages-an-iterator-takes-ahead). What was yielded stays the program's to
 /// acknowledge.
 #[derive(Debug)]
 pub struct BlockingConsumer {

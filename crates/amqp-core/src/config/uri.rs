@@ -240,7 +240,7 @@ pub(crate) mod tests {
         (user, password, parameters.host().into(), parameters.port(), parameters.virtual_host().into())
     }
 
-    /// T32.
+    /// Trial T32.
     #[test]
     fn an_ipv6_address_may_have_a_zone() {
         for url in ["amqp://[fe80::1%25eth0]:5673", "amqp://[FE80:0:0::1%eth0]:5673"] {
@@ -254,7 +254,7 @@ pub(crate) mod tests {
         assert_eq!(refused("amqp://[fe80::1%25a%20b]").0, "host");
     }
 
-    /// T32: SASL PLAIN ends each part with a zero octet.
+    /// Trial T32: SASL PLAIN ends each part with a zero octet.
     #[test]
     fn what_would_become_another_login_is_refused_when_it_is_built() {
         assert_eq!(refused("amqp://me%00guest:guest@host").0, "user");

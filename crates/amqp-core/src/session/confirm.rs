@@ -288,7 +288,7 @@ mod tests {
         assert_eq!((confirms.ring.len(), confirms.unconfirmed()), (0, 0));
     }
 
-    /// T4: what is not published, and what is not written, cannot have been confirmed.
+    /// Trial T4: what is not published, and what is not written, cannot have been confirmed.
     #[test]
     fn a_broker_can_only_confirm_what_it_has() {
         let confirm = |confirms: &mut Confirms<()>, delivery_tag, multiple, written| {

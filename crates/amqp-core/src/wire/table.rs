@@ -751,7 +751,7 @@ mod tests {
         );
     }
 
-    /// T32.
+    /// Trial T32.
     #[test]
     fn what_fits_becomes_a_value_and_comes_out_again() {
         let text = String::from("four");

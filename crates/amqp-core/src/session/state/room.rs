@@ -93,7 +93,7 @@ mod loom {
         }));
     }
 
-    /// T1: a task that is woken, and waits again before another one that was woken with it looks, is woken again.
+    /// Trial T1: a task that is woken, and waits again before another one that was woken with it looks, is woken again.
     #[test]
     fn whoever_waits_for_room_is_woken() {
         ::loom::model(|| {
