@@ -5,8 +5,11 @@ use pooka_testkit::fuzz;
 use proptest::prelude::*;
 use std::{fs, path::Path};
 
-/// Every target of `fuzz/`, by the name of its folder of seeds.
-const TARGETS: [(&str, fn(&[u8])); 5] = [
+/// The name of a folder of seeds, and what is done with the octets of each.
+type Target = (&'static str, fn(&[u8]));
+
+/// Every target of `fuzz/`.
+const TARGETS: [Target; 5] = [
     ("connection", fuzz::connection),
     ("frames", fuzz::frames),
     ("methods", fuzz::methods),

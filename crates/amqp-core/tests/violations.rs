@@ -114,7 +114,7 @@ fn a_frame_where_it_does_not_belong_ends_the_connection() {
     ]);
 }
 
-/// Faults 10, PR18, D-4, T15: method, header, and exactly the octets that it announces.
+/// Faults 10, PR18, D-4, trial T15: method, header, and exactly the octets that it announces.
 fn content_out_of_turn_ends_the_connection() {
     violations(&[
         ("a body out of turn", Some(505), |s| s.wire.frame(3, 1, b"x")),
