@@ -25,6 +25,31 @@ stories! {
     a_request_that_cannot_be_written_has_its_deadline_too
     a_close_that_cannot_be_written_is_over_at_its_deadline
     a_close_that_is_not_answered_is_over_at_its_deadline
+    what_may_take_for_ever_is_waited_for
+}
+
+/// T10: so long that the time when it is over cannot be said.
+fn what_may_take_for_ever_is_waited_for() {
+    for most in [Duration::MAX, Duration::MAX / 2, Duration::from_secs(i64::MAX as u64)] {
+        let builder = ConnectionParameters::builder().rpc_timeout(Some(most)).close_timeout(most).stack_timeout(most);
+        let builder = builder.blocked_connection_timeout(Some(most)).socket_timeout(most).retry_delay(most);
+        let (mut scene, mut log) = scene(builder.heartbeat(Some(0)).build().unwrap());
+        let channel = scene.connection.channel().send().unwrap();
+        scene.open_channel(1, &mut log).unwrap();
+        scene.ioloop().add_timeout(most, |log: &mut Log| log.push("timer".into()));
+        scene.wire.say(0, connection::Blocked { reason: "memory".into() });
+        channel.queue_declare("q").then(|log: &mut Log, _, declared| log.push(format!("{}", declared.is_ok())));
+        scene.run(&mut log).unwrap();
+        scene.advance(Duration::from_secs(1 << 30), &mut log).unwrap();
+        scene.wire.say(1, queue::DeclareOk { queue: "q".into(), ..Default::default() });
+        scene.run(&mut log).unwrap();
+        scene.connection.close().then(|log: &mut Log, _, closed| log.push(format!("{}", closed.is_ok())));
+        scene.run(&mut log).unwrap();
+        scene.advance(Duration::from_secs(1 << 30), &mut log).unwrap();
+        scene.wire.say(0, connection::CloseOk {});
+        scene.run(&mut log).unwrap();
+        assert_eq!(log.iter().filter(|line| *line == "true").count(), 2, "{log:?}");
+    }
 }
 
 /// Faults 22, PR12, F20

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use amqp_core::{
-    BasicProperties, Channel, ConnectionParameters, Credentials, Delivery, Secret,
+    BasicProperties, Channel, ConnectionParameters, Credentials, Delivery, Error, Secret,
     hub::{Hub, Interest, Network, Token},
     spec::{basic, channel, connection},
 };
@@ -26,6 +26,11 @@ use tracing::{
 /// What was told, each event as `LEVEL target: message field=value …`.
 #[derive(Clone, Default)]
 struct Ear(Arc<Mutex<Vec<String>>>);
+
+thread_local! {
+    /// The next event with this in it panics.
+    static PANICS_AT: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
 
 impl Ear {
     /// What is told while `story` is.
@@ -57,6 +62,10 @@ impl Subscriber for Ear {
         let (level, target) = (event.metadata().level(), event.metadata().target());
         let mut line = Line(format!("{level} {}:", target.strip_prefix("amqp_core::").unwrap()));
         event.record(&mut line);
+        if PANICS_AT.get().is_some_and(|text| line.0.contains(text)) {
+            PANICS_AT.set(None);
+            panic!("a subscriber panics");
+        }
         self.0.lock().unwrap().push(line.0);
     }
 
@@ -438,6 +447,23 @@ fn every_endpoint_is_told_from_its_first_frame_on() {
     let a = ["connection.start", "connection.open-ok", "a heartbeat", "a heartbeat"];
     let b = ["connection.start", "connection.tune", "connection.open-ok"];
     assert_eq!(frames(&told, "received"), [&a[..], &b[..]].concat());
+}
+
+/// T10: whatever panics inside the loop, everything outstanding is answered.
+#[test]
+fn a_subscriber_that_panics_leaves_nobody_waiting() {
+    Ear::hear(|| {
+        let (mut scene, channel) = opened(ConnectionParameters::default());
+        let answer = Arc::new(Mutex::new(None));
+        let told = answer.clone();
+        channel.queue_declare("q").then(move |(), _, declared| *told.lock().unwrap() = Some(declared.err()));
+        scene.run(&mut ()).unwrap();
+        PANICS_AT.set(Some("received a heartbeat"));
+        scene.wire.frame(8, 0, b"");
+        assert!(catch_unwind(AssertUnwindSafe(|| scene.run(&mut ()))).is_err());
+        assert_eq!(scene.turn(&mut ()), Ok(true), "the loop goes on, and is over");
+        assert_eq!(*answer.lock().unwrap(), Some(Some(Error::Panicked { channel: 0 })));
+    });
 }
 
 /// A network where nobody answers.

@@ -154,6 +154,11 @@ impl Life {
         }
         self.scene.wire.hang_up();
         self.turn();
+        // Timers of the program keep the loop until they have run.
+        self.program.time += A_DAY;
+        let result = self.scene.advance(A_DAY, &mut self.program);
+        self.raised(result);
+        self.turn();
         self.program.let_go();
         self.turn();
         assert!(self.over, "the loop goes on without a connection");
@@ -163,6 +168,9 @@ impl Life {
         assert!(unanswered.is_empty(), "never answered: {unanswered:?}, after {:#?}", self.program.story);
     }
 }
+
+/// Longer than any timer.
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 fn parameters(settings: u8) -> ConnectionParameters {
     let mut builder = ConnectionParameters::builder().rpc_timeout(Some(Duration::from_secs(2)));

@@ -414,8 +414,6 @@ impl Program {
         self.delivered.clear();
         self.consumers.clear();
         self.connection = None;
-        let timers = std::mem::take(&mut self.timers);
-        self.asked.retain(|id, _| timers.iter().all(|(timer, ..)| timer != id));
     }
 }
 
