@@ -39,6 +39,7 @@ fn lives(connection: &BlockingConnection) -> Result<()> {
 }
 
 /// Runs this in a child process, whose exit code it is.
+#[allow(unsafe_code, reason = "the system call that the test is about")]
 fn forked(child: impl FnOnce() -> i32) -> nix::unistd::Pid {
     // SAFETY: this test's thread is the only one that can hold a lock of std's or of the allocator's that the child needs:
     // the harness waits for it, and the keeper sleeps between heartbeats.

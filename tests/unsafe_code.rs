@@ -8,8 +8,11 @@ use std::{
 };
 
 /// Every file with unsafe code, and how many places there are: each is a block and the lint that is lifted for it.
-const COUNTED: [(&str, usize); 2] =
-    [("crates/adapter-select/src/descriptors.rs", 1), ("crates/adapter-select/src/poller.rs", 1)];
+const COUNTED: [(&str, usize); 3] = [
+    ("crates/adapter-select/src/descriptors.rs", 1),
+    ("crates/adapter-select/src/poller.rs", 1),
+    ("tests/forked.rs", 1),
+];
 
 /// The word with what makes code of it and no prose. Examples in comments and in Markdown count as well.
 const CODE: [&str; 6] = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern", "unsafe("];

@@ -28,7 +28,7 @@ stories! {
     what_may_take_for_ever_is_waited_for
 }
 
-/// T10: so long that the time when it is over cannot be said.
+/// Trial T10: so long that the time when it is over cannot be said.
 fn what_may_take_for_ever_is_waited_for() {
     for most in [Duration::MAX, Duration::MAX / 2, Duration::from_secs(i64::MAX as u64)] {
         let builder = ConnectionParameters::builder().rpc_timeout(Some(most)).close_timeout(most).stack_timeout(most);

@@ -24,6 +24,7 @@ stories! {
     there_are_no_more_channels_than_agreed
     the_last_frames_before_the_end_are_handled
     after_connection_close_everything_but_its_answer_is_ignored
+    after_connection_close_frames_on_closed_channels_are_discarded
     crossing_closes_of_a_connection_end_it
     nothing_reaches_a_consumer_that_has_cancelled_itself
     a_cancel_by_the_broker_is_told_once
@@ -207,6 +208,24 @@ fn after_connection_close_everything_but_its_answer_is_ignored() {
     assert_eq!(log[0].split(':').next(), Some("channel closed"));
     assert_eq!(log[1], "Ok(())");
     assert!(log[2].contains("200 Normal shutdown"), "{log:?}");
+}
+
+/// Trial T16: whole messages and pieces of them, on a channel that was closed before, and on one that never was.
+fn after_connection_close_frames_on_closed_channels_are_discarded() {
+    let (mut scene, mut log, _channel) = consuming();
+    scene.wire.say(1, channel::Close { reply_code: 404, reply_text: "NOT_FOUND".into(), ..Default::default() });
+    scene.run(&mut log).unwrap();
+    scene.connection.close().then(|log: &mut Log, _, closed| log.push(format!("{closed:?}")));
+    scene.run(&mut log).unwrap();
+    deliver(&scene, 1, "c", 1, b"late", 3);
+    scene.wire.say(5, queue::DeclareOk::default());
+    scene.wire.frame(3, 1, b"a piece of a body");
+    scene.wire.say(0, connection::CloseOk {});
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    assert!(log.contains(&"Ok(())".into()), "{log:?}");
+    let closes = scene.wire.heard_methods().iter().filter(|(number, _)| *number == 0).count();
+    assert!(closes <= 1, "one close");
+    assert!(matches!(scene.connection.close_reason(), Some(Error::ConnectionClosedByClient { .. })));
 }
 
 /// Faults 27

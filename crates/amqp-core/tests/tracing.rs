@@ -449,7 +449,7 @@ fn every_endpoint_is_told_from_its_first_frame_on() {
     assert_eq!(frames(&told, "received"), [&a[..], &b[..]].concat());
 }
 
-/// T10: whatever panics inside the loop, everything outstanding is answered.
+/// Trial T10: whatever panics inside the loop, everything outstanding is answered.
 #[test]
 fn a_subscriber_that_panics_leaves_nobody_waiting() {
     Ear::hear(|| {

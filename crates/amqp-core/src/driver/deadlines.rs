@@ -36,14 +36,14 @@ impl ReplyDeadlines {
         }
         self.marked = requests;
         match self.marks.back_mut() {
-            Some(mark) if now.duration_since(mark.since) < timeout / 32 => mark.through = requests,
+            Some(mark) if now.saturating_duration_since(mark.since) < timeout / 32 => mark.through = requests,
             _ => self.marks.push_back(Mark { since: now, through: requests }),
         }
     }
 
     fn first(&self, timeout: Option<Duration>) -> Option<Instant> {
         let timeout = timeout?;
-        self.marks.front()?.since.checked_add(timeout + timeout / 32)
+        self.marks.front()?.since.checked_add(timeout.saturating_add(timeout / 32))
     }
 }
 

@@ -38,6 +38,7 @@ impl<S: 'static> Driver<S> {
             Life::Open { .. } => {
                 self.life = Life::Closing { until: now.checked_add(self.shared.parameters.close_timeout()) };
                 self.consumers.all_closing();
+                self.conversation.protocol.closing();
             }
             Life::Closing { .. } | Life::Parting { .. } | Life::Over(_) => {}
         }
@@ -112,6 +113,14 @@ impl<S: 'static> Driver<S> {
         }
         self.say(0, last);
         self.lost(error, words);
+    }
+
+    /// Something of the program's that is no callback has panicked while this connection was served: what it has left half done
+    /// is not gone on with, and each request is answered.
+    pub(crate) fn panicked(&mut self) {
+        if !self.life.has_ended() {
+            self.lost(Error::Panicked { channel: 0 }, LastWords::Said);
+        }
     }
 
     /// The stream has ended; everything that came before has been handled.

@@ -316,10 +316,11 @@ pub enum Error {
     /// A callback returned an error.
     #[error("a callback failed: {0}")]
     Callback(CallbackError),
-    /// A callback panicked; its channel was closed.
-    #[error("channel {channel} was closed because a callback panicked")]
+    /// A callback panicked, and its channel was closed; or something else that the program has given to a connection (credentials,
+    /// `heartbeat_by`, a subscriber of `tracing`) did, and the connection was closed.
+    #[error("{} was closed because a callback panicked", panicked(*.channel))]
     Panicked {
-        /// The channel whose callback it was; 0 for the connection's.
+        /// The channel whose callback it was; 0 for the connection.
         channel: u16,
     },
     /// The loop is gone: nobody can serve this any more.
@@ -550,6 +551,7 @@ impl Error {
             | Self::LoopGone => true,
             // The channel of a reply that is late stays in step.
             Self::Timeout { stage, .. } => *stage != Stage::Reply,
+            Self::Panicked { channel } => *channel == 0,
             _ => false,
         }
     }
@@ -567,6 +569,7 @@ impl Error {
             | Self::LoginTooLarge { .. }
             | Self::Invalid(_)
             | Self::OpenAborted { .. }
+            | Self::Panicked { .. }
             | Self::LoopGone => true,
             _ => false,
         }
@@ -625,6 +628,10 @@ fn from_queue(queue: &Option<Arc<str>>) -> String {
 fn vhost_hint(reason: &Option<CloseReason>) -> &'static str {
     let is_of_the_name = |reason: &CloseReason| reason.text.contains("not found") || reason.text.contains("refused");
     if reason.as_ref().is_none_or(is_of_the_name) { " - in a URL the vhost \"/\" is written %2F" } else { "" }
+}
+
+fn panicked(channel: u16) -> String {
+    if channel == 0 { "the connection".into() } else { format!("channel {channel}") }
 }
 
 fn said(reason: &Option<CloseReason>) -> String {

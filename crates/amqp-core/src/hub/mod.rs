@@ -31,7 +31,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt, io, mem,
     net::SocketAddr,
-    panic::resume_unwind,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     task::Waker,
     time::Instant,
@@ -222,8 +222,12 @@ impl<S: 'static, N: Network> Hub<S, N> {
             let Some(id) = self.work.pop_front() else { break };
             let Some(Some(link)) = self.links.get_mut(id) else { continue };
             link.queued = false;
-            let served = link.serve(&mut self.sockets, *now, clock, state);
+            let served = unwinding(|| link.serve(&mut self.sockets, *now, clock, state));
             *now = link.driver.now().max(*now);
+            let served = served.unwrap_or_else(|payload| {
+                link.driver.panicked();
+                Err(Raised::Panic(payload))
+            });
             match served {
                 Ok(false) => {}
                 Ok(true) => Self::schedule(&mut self.work, link, id),
@@ -317,6 +321,11 @@ impl<S: 'static, N: Network> Hub<S, N> {
             Self::schedule(&mut self.work, link, id);
         }
     }
+}
+
+/// Catches a panic of what is no callback: credentials, `heartbeat_by`, a subscriber of `tracing`, a socket of the adapter's.
+fn unwinding<T>(serve: impl FnOnce() -> T) -> std::thread::Result<T> {
+    catch_unwind(AssertUnwindSafe(serve))
 }
 
 /// Whether a post or a timer has taken long, so that the others wait until what is due meanwhile is done.

@@ -31,6 +31,8 @@ pub(crate) struct Protocol {
     taken: usize,
     /// Nothing has been heard yet, so that it is not yet known whether the peer speaks AMQP.
     greeting: bool,
+    /// The program has closed the connection: what still comes on channels that are closed is discarded.
+    closing: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +72,18 @@ impl Protocol {
             lent: None,
             taken: 0,
             greeting: true,
+            closing: false,
         }
     }
 
     /// The size of frames has been agreed.
     pub(crate) fn tuned(&mut self, frame_max: usize) {
         self.frame_max = frame_max;
+    }
+
+    /// From now on frames on channels that are not open are discarded: connection.close has been sent [§1.4.2.10].
+    pub(crate) fn closing(&mut self) {
+        self.closing = true;
     }
 
     /// From now on frames on this channel are expected.
@@ -147,6 +155,11 @@ impl Protocol {
                 }
             }
             let Some(head) = Head::peek(octets, self.frame_max)? else { return Ok(None) };
+            if self.closing && head.channel != 0 && self.assembly(head.channel).is_err() {
+                let Some(_) = head.payload(octets)? else { return Ok(None) };
+                self.taken += head.total();
+                continue;
+            }
             if head.kind == Kind::Body {
                 self.assembly(head.channel)?.body_frame(head.size)?;
                 self.taken += HEAD;

@@ -271,7 +271,7 @@ impl Broker {
     /// Acks or nacks some of what is not confirmed yet, in any order that the dice want.
     fn confirm(&mut self, number: u16, dice: &mut Dice) {
         let Some(channel) = self.channels.get_mut(&number) else { return };
-        if channel.confirmed >= channel.published {
+        if channel.closed || channel.confirmed >= channel.published {
             return;
         }
         let (first, last) = (channel.confirmed + 1, channel.published);

@@ -150,7 +150,11 @@ impl Life {
         if self.broker.honest {
             self.answer_everything();
             let reason = self.scene.connection.close_reason();
-            assert!(!matches!(reason, Some(Error::Protocol { .. })), "a good broker is accused: {reason:?}");
+            assert!(
+                !matches!(reason, Some(Error::Protocol { .. })),
+                "a good broker is accused: {reason:?}, after {:#?}",
+                self.program.story
+            );
         }
         self.scene.wire.hang_up();
         self.turn();
