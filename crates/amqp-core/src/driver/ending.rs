@@ -271,6 +271,12 @@ impl<S: 'static> Driver<S> {
         matches!(self.life.words(), Some(LastWords::Unsaid(_)))
     }
 
+    /// Frees what will not be written any more: the program may keep its handles for long.
+    pub(crate) fn forget_unwritten(&mut self) {
+        let unwritten = self.shared.lock().abandon();
+        drop(unwritten);
+    }
+
     /// Whether nothing can be written any more.
     pub(crate) fn is_broken(&self) -> bool {
         self.conversation.broken.is_some()

@@ -276,6 +276,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
                 self.deadlines.remove(&(at, id));
             }
             link.hang_up(&mut self.sockets);
+            link.driver.forget_unwritten();
             self.links.get_mut(id).and_then(Option::take);
             self.alive -= 1;
             self.bell.release(id);
