@@ -47,7 +47,11 @@ pub(super) fn run(
         };
         let written = match next {
             Ok(Some(message)) => consuming.show(&message),
-            Ok(None) => Ok(()),
+            // Nothing came in time; or Ctrl-C has closed the connection, after which a consumer just ends.
+            Ok(None) => match connection.close_reason() {
+                Some(closed) => return Err(closed),
+                None => Ok(()),
+            },
             Err(Error::ConsumerCancelled { .. }) => break options.cancelled(endpoint),
             Err(_) if reader_is_gone.load(Ordering::Relaxed) => Err(stdout::reader_is_gone()),
             Err(error) => return Err(error),
