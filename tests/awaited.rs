@@ -266,6 +266,13 @@ fn node() -> &'static RabbitNode {
     NODE.get_or_init(|| RabbitNode::start().unwrap())
 }
 
+/// A node that knows limits of a channel as a whole, which RabbitMQ 4 takes for each consumer's where they are not permitted.
+fn with_global_qos() -> &'static RabbitNode {
+    static NODE: OnceLock<RabbitNode> = OnceLock::new();
+    let permit = "deprecated_features.permit.global_qos = true\n";
+    NODE.get_or_init(|| RabbitNode::start_with(if node().major() >= 4 { permit } else { "" }).unwrap())
+}
+
 fn a_stream_tells_that_an_operator_closed_the_connection<R: Row>() {
     let name = std::any::type_name::<R>();
     let parameters = R::parameters_of(node()).into_builder().connection_name(name).build().unwrap();
@@ -808,12 +815,12 @@ fn channels_that_are_dropped_while_the_connection_closes_fail_nothing<R: Row>() 
 }
 
 /// What the broker says is unacknowledged in a queue, of which all that can be delivered has been.
-async fn unacknowledged(channel: &Channel, queue: &str) -> String {
+async fn unacknowledged(node: &RabbitNode, channel: &Channel, queue: &str) -> String {
     // The queue answers behind what it has delivered.
     for _ in 0..3 {
         assert_in_step(channel, queue).await;
     }
-    let queues = node().ctl(&["list_queues", "--silent", "name", "messages_unacknowledged"]).unwrap();
+    let queues = node.ctl(&["list_queues", "--silent", "name", "messages_unacknowledged"]).unwrap();
     let line = queues.lines().find_map(|line| line.strip_prefix(queue));
     line.unwrap().trim().to_owned()
 }
@@ -830,7 +837,7 @@ fn limits_that_the_program_has_said_hold_beside_those_of_consumers() {
         (Some(4), Some(30), ["8", "16"]),
         (None, None, ["60", "16"]),
     ];
-    rows::OnTokio::<2>::run(rows::OnTokio::<2>::parameters_of(node()), move |link| async move {
+    rows::OnTokio::<2>::run(rows::OnTokio::<2>::parameters_of(with_global_qos()), move |link| async move {
         let connection = link.open().await;
         let looking = channel(&connection).await;
         for (each, all, expected) in rows {
@@ -857,7 +864,11 @@ fn limits_that_the_program_has_said_hold_beside_those_of_consumers() {
                         soon("basic.consume", consume).await.unwrap();
                     }
                 }
-                assert_eq!(unacknowledged(&looking, &queue).await, expected, "{each:?} {all:?}, kind {kind}");
+                assert_eq!(
+                    unacknowledged(with_global_qos(), &looking, &queue).await,
+                    expected,
+                    "{each:?} {all:?}, kind {kind}"
+                );
                 soon("channel.close", limited.close()).await.unwrap();
             }
         }
@@ -884,10 +895,10 @@ fn an_operator_s_default_limit_is_not_lifted() {
         }
         let plain = || limited.basic_consume(&*queue).on_message(|(), _, _| ());
         soon("basic.consume", plain()).await.unwrap();
-        assert_eq!(unacknowledged(&looking, &queue).await, "6");
+        assert_eq!(unacknowledged(node(), &looking, &queue).await, "6");
         let _stream = soon("basic.consume", limited.basic_consume(&*other)).await.unwrap();
         soon("basic.consume", plain()).await.unwrap();
-        assert_eq!(unacknowledged(&looking, &queue).await, "106", "not all of them");
+        assert_eq!(unacknowledged(node(), &looking, &queue).await, "106", "not all of them");
         close(&connection).await;
     });
     set("{false, 0}");

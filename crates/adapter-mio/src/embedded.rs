@@ -52,7 +52,7 @@ pub enum Next {
 }
 
 impl<S: 'static> Embedded<S> {
-    /// A loop without connections, which [`LoopHandle::connect`] makes. It uses the tokens from `first` on: one for being
+    /// Returns a loop without connections, which [`LoopHandle::connect`] makes. It uses the tokens from `first` on: one for being
     /// woken, and one for each socket, of which a connection has a few while it connects and one when it is open.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl<S: 'static> Embedded<S> {
         Ok(Self { hub, first, waker: std::task::Waker::from(Arc::new(PollWaker(waker))) })
     }
 
-    /// What everybody may have of this loop.
+    /// Returns a handle to the loop. It is `Clone + Send + Sync`.
     pub fn handle(&self) -> LoopHandle<S> {
         self.hub.handle()
     }
@@ -73,10 +73,10 @@ impl<S: 'static> Embedded<S> {
     /// Does all that can be done without waiting, and says how long to wait.
     ///
     /// # Errors
-    /// What a callback returned, or an end that nobody is told. The next turn goes on behind it.
+    /// The error of a callback, or the reason of an end for which no callback is registered. The next turn continues after it.
     ///
     /// # Panics
-    /// Goes on with a callback's panic.
+    /// Resumes a panic of a callback.
     pub fn turn(&mut self, state: &mut S) -> Result<Next> {
         self.hub.awake();
         Ok(match self.hub.turn(&Instant::now, state)? {
@@ -109,7 +109,7 @@ impl Wake for PollWaker {
     }
 }
 
-/// mio's sockets: each is registered once, and its readiness is told when it begins.
+/// mio's sockets: each is registered once, and its readiness is reported when it begins.
 #[derive(Debug)]
 struct Sockets {
     registry: Registry,

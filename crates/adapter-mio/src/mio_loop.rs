@@ -24,7 +24,7 @@ pub struct MioConnection<S: 'static = ()> {
 const EVENTS: usize = 256;
 
 impl<S: 'static> MioLoop<S> {
-    /// A loop without connections, which [`LoopHandle::connect`] makes.
+    /// Returns a loop without connections, which [`LoopHandle::connect`] makes.
     ///
     /// # Errors
     /// The operating system refuses to make a poll.

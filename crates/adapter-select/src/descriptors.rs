@@ -121,7 +121,7 @@ fn wait_in_select(
     unsafe { select(nfds, Some(read), Some(write), None, timeout) }
 }
 
-/// The end of the pipe that wakes whoever waits at the other.
+/// The end of the pipe that wakes the thread that waits at the other.
 #[derive(Debug)]
 struct PipeWaker(OwnedFd);
 

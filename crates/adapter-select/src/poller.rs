@@ -34,12 +34,12 @@ const OS: PollerKind =
     if cfg!(any(target_os = "linux", target_os = "android")) { PollerKind::Epoll } else { PollerKind::Kqueue };
 
 impl PollerKind {
-    /// What there is on this system, the best first.
+    /// Returns what there is on this system, the best first.
     pub fn available() -> &'static [Self] {
         &[OS, Self::Poll, Self::Select]
     }
 
-    /// A poller that there is, instead of [`Auto`](Self::Auto).
+    /// Returns a poller that there is, instead of [`Auto`](Self::Auto).
     ///
     /// # Errors
     /// There is no such poller here, or `POOKA_POLLER` names one that there is not.

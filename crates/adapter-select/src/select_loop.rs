@@ -39,7 +39,7 @@ pub struct SelectConnection<S: 'static = ()> {
 }
 
 impl<S: 'static> SelectLoop<S> {
-    /// A loop without connections, which [`LoopHandle::connect`] makes.
+    /// Returns a loop without connections, which [`LoopHandle::connect`] makes.
     ///
     /// # Errors
     /// There is no such poller here, or the operating system refuses to make one.
@@ -49,7 +49,7 @@ impl<S: 'static> SelectLoop<S> {
         Ok(Self { hub: Hub::new(Sockets { poller }), waker, events: vec![] })
     }
 
-    /// Which readiness call it sleeps in.
+    /// Returns which readiness call it sleeps in.
     pub fn poller(&mut self) -> PollerKind {
         self.hub.network().poller.kind()
     }
@@ -58,10 +58,10 @@ impl<S: 'static> SelectLoop<S> {
     /// do other things between the turns; [`start`](IoLoop::start) is turn after turn until [`Turn::Over`].
     ///
     /// # Errors
-    /// What a callback returned, an end that nobody is told, or what the operating system says about waiting.
+    /// The error of a callback, the reason of an end for which no callback is registered, or the operating system's error of waiting.
     ///
     /// # Panics
-    /// Goes on with a callback's panic.
+    /// Resumes a panic of a callback.
     pub fn turn(&mut self, state: &mut S, until: impl FnOnce() -> Until) -> Result<Turn> {
         let turn = self.hub.turn(&Instant::now, state)?;
         match turn {
@@ -91,7 +91,7 @@ impl<S: 'static> SelectLoop<S> {
         self.wait(Some(Duration::ZERO))
     }
 
-    /// The last look of whoever stops driving the loop for a while: false if something came meanwhile. Afterwards `waker`
+    /// Looks once more before the caller stops driving the loop; returns false if something came meanwhile. Afterwards `waker`
     /// is woken, once, when there is something to do; the sockets and the time that the last turn gave are not watched.
     pub fn rest(&mut self, waker: Waker) -> bool {
         self.hub.may_sleep(waker)

@@ -29,19 +29,19 @@ pub struct SmolConnection<S: 'static = ()> {
 }
 
 impl<S: 'static> SmolLoop<S> {
-    /// A loop without connections, which [`LoopHandle::connect`] makes.
+    /// Returns a loop without connections, which [`LoopHandle::connect`] makes.
     pub fn new() -> Self {
         Self { served: Served::new(|task| Sockets { task }, DeadlineTimer::default()) }
     }
 
     /// Serves until [`stop`](IoLoop::stop), until the last connection is over and no timer or post is pending, or until a
-    /// callback fails; it can be called again and goes on where it was. It is `Send` if the state is, and dropping it loses nothing.
+    /// callback fails; it can be called again and continues where it was. It is `Send` if the state is, and dropping it loses nothing.
     ///
     /// # Errors
-    /// What a callback returned, or an end that nobody is told.
+    /// The error of a callback, or the reason of an end for which no callback is registered.
     ///
     /// # Panics
-    /// Goes on with a callback's panic.
+    /// Resumes a panic of a callback.
     pub async fn run(&mut self, state: &mut S) -> Result<()> {
         self.served.run(state).await
     }
@@ -67,7 +67,7 @@ impl<S: 'static> SmolConnection<S> {
     /// Serves the connection; see [`SmolLoop::run`].
     ///
     /// # Errors
-    /// What a callback returned, or an end that nobody is told.
+    /// The error of a callback, or the reason of an end for which no callback is registered.
     ///
     /// # Panics
     /// As [`SmolLoop::run`].
@@ -77,10 +77,11 @@ impl<S: 'static> SmolConnection<S> {
 }
 
 impl SmolConnection {
-    /// A connection, and the future that serves it: spawn the second, then await the first.
+    /// Returns a connection, and the future that serves it: spawn the second, then await the first.
     ///
     /// The second ends with the connection: [`close`](ConnectionHandle::close) it, or drop the handles of it and of its
-    /// channels, whereupon it closes itself. Dropped earlier the second ends the connection at once, and answers everybody who waits. A panic of a callback closes the callback's channel, and it goes on.
+    /// channels, whereupon it closes itself. Dropped earlier the second ends the connection at once, and answers all pending requests. A panic of a callback
+    /// closes the callback's channel, and the connection stays open.
     pub fn pair(
         parameters: ConnectionParameters,
     ) -> (

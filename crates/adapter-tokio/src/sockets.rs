@@ -22,7 +22,7 @@ pub(crate) struct Sockets {
     pub(crate) task: Task,
 }
 
-/// A socket that is told when it can go on, whenever it cannot.
+/// A socket that registers for a wake-up whenever it cannot read or write.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,

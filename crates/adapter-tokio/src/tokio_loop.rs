@@ -45,19 +45,19 @@ pub struct TokioConnection<S: 'static = ()> {
 }
 
 impl<S: 'static> TokioLoop<S> {
-    /// A loop without connections, which [`LoopHandle::connect`] makes. It needs no runtime yet.
+    /// Returns a loop without connections, which [`LoopHandle::connect`] makes. It needs no runtime yet.
     pub fn new() -> Self {
         Self { served: Served::new(|task| Sockets { task }, Timer::default()), used: Used::NotYet }
     }
 
     /// Serves until [`stop`](IoLoop::stop), until the last connection is over and no timer or post is pending, or until a
-    /// callback fails; it can be called again and goes on where it was. It is `Send` if the state is, and dropping it loses nothing.
+    /// callback fails; it can be called again and continues where it was. It is `Send` if the state is, and dropping it loses nothing.
     ///
     /// # Errors
-    /// What a callback returned, or an end that nobody is told.
+    /// The error of a callback, or the reason of an end for which no callback is registered.
     ///
     /// # Panics
-    /// Goes on with a callback's panic. Without a runtime whose I/O and time are enabled, tokio panics.
+    /// Resumes a panic of a callback. Without a runtime whose I/O and time are enabled, tokio panics.
     pub async fn run(&mut self, state: &mut S) -> Result<()> {
         if let Used::Started(_) = self.used {
             return Err(Misuse::RunAfterStart.into());
@@ -127,7 +127,7 @@ impl<S: 'static> TokioConnection<S> {
     /// Serves the connection; see [`TokioLoop::run`].
     ///
     /// # Errors
-    /// What a callback returned, or an end that nobody is told.
+    /// The error of a callback, or the reason of an end for which no callback is registered.
     ///
     /// # Panics
     /// As [`TokioLoop::run`].
@@ -141,7 +141,7 @@ impl TokioConnection {
     ///
     /// The task ends with the connection: [`close`](ConnectionHandle::close) it, or drop the handles of it and of its channels,
     /// whereupon it closes itself. A panic of a callback closes the
-    /// callback's channel, and the task goes on.
+    /// callback's channel, and the task continues.
     ///
     /// It is a task among the runtime's others: one that blocks its thread (work for `spawn_blocking`) can keep this one
     /// from running, and heartbeats from being sent.
@@ -157,8 +157,8 @@ impl TokioConnection {
         connecting.await
     }
 
-    /// The same, with the task left to the caller: the first future gives the connection while the second is polled.
-    /// Dropping or aborting the second ends the connection at once, and answers everybody who waits.
+    /// Returns the connection and the task that serves it, for the caller to spawn: the first future gives the connection while the second is polled.
+    /// Dropping or aborting the second ends the connection at once, and answers all pending requests.
     pub fn pair(
         parameters: ConnectionParameters,
     ) -> (

@@ -22,7 +22,7 @@ mod config;
 /// One peer: octets in, events out; the handshake and heartbeats. No callback, no clock, no socket.
 mod protocol;
 
-/// What is behind the mutex: what the handles and the loop share of a connection.
+/// What is shared under the mutex: what the handles and the loop share of a connection.
 mod session;
 
 /// What the program holds: handles, requests, consumers.

@@ -26,7 +26,7 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Whether it is connected; false if that is not known yet.
+/// Returns whether it is connected; false if that is not known yet.
 ///
 /// # Errors
 /// It could not be connected.
@@ -93,7 +93,7 @@ pub fn resolve(host: &str, port: u16, then: Box<dyn FnOnce(io::Result<Vec<Socket
     }
     let host = host.to_owned();
     let lookup = move || then((host.as_str(), port).to_socket_addrs().map(Iterator::collect));
-    // Without a thread nobody is told, and the connection ends at its deadline.
+    // Without a thread there is no answer, and the connection ends at its deadline.
     let _ = thread::Builder::new().name("pooka-resolver".into()).spawn(lookup);
 }
 

@@ -31,32 +31,32 @@ impl BlockingChannel {
         &self.engine
     }
 
-    /// The channel's number.
+    /// Returns the channel's number.
     pub fn channel_number(&self) -> u16 {
         self.channel.channel_number()
     }
 
-    /// Its connection. Dropping this one ends nothing: the connection ends with the [`BlockingConnection`] that was opened.
+    /// Returns its connection. Dropping this one ends nothing: the connection ends with the [`BlockingConnection`] that was opened.
     pub fn connection(&self) -> BlockingConnection {
         BlockingConnection::of(&self.engine)
     }
 
-    /// Whether it can be used.
+    /// Returns whether it can be used.
     pub fn is_open(&self) -> bool {
         self.channel.is_open()
     }
 
-    /// Whether it is closed, or this program has asked for that.
+    /// Returns whether it is closed, or this program has asked for that.
     pub fn is_closed(&self) -> bool {
         self.channel.is_closed()
     }
 
-    /// Why it is closed; `None` while it is open.
+    /// Returns why it is closed; `None` while it is open.
     pub fn close_reason(&self) -> Option<Error> {
         self.channel.close_reason()
     }
 
-    /// The tags of its consumers.
+    /// Returns the tags of its consumers.
     pub fn consumer_tags(&self) -> Vec<ShortString> {
         self.channel.consumer_tags()
     }
@@ -221,7 +221,7 @@ impl Handle for BlockingChannel {
             }
         }
         if !waits {
-            // A loop that cannot wait says so to whoever waits next.
+            // A loop that cannot wait reports that to the next call that waits.
             let _ = self.engine.sent();
         }
     }

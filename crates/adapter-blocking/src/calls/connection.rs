@@ -35,13 +35,13 @@ impl BlockingConnection {
         Ok(Self { engine: Engine::open(parameters, true)?, opened: true })
     }
 
-    /// A connection that nobody keeps while no thread waits: what tests compare with.
+    /// Returns a connection without a keeper while no thread waits: what tests compare with.
     #[doc(hidden)]
     pub fn open_without_keeper(parameters: ConnectionParameters) -> Result<Self> {
         Ok(Self { engine: Engine::open(parameters, false)?, opened: true })
     }
 
-    /// The connection of a channel, which goes on when this one is dropped.
+    /// The connection of a channel, which stays open when this one is dropped.
     pub(crate) fn of(engine: &Arc<Engine>) -> Self {
         Self { engine: engine.clone(), opened: false }
     }
@@ -64,27 +64,27 @@ impl BlockingConnection {
         self.block_on(self.engine.connection.update_secret(new_secret, reason).into_future())?.map(drop)
     }
 
-    /// Whether it can be used.
+    /// Returns whether it can be used.
     pub fn is_open(&self) -> bool {
         self.engine.connection.is_open()
     }
 
-    /// Whether it is over.
+    /// Returns whether it is over.
     pub fn is_closed(&self) -> bool {
         self.engine.connection.is_closed()
     }
 
-    /// Why it is closed; `None` before.
+    /// Returns why it is closed; `None` before.
     pub fn close_reason(&self) -> Option<Error> {
         self.engine.connection.close_reason()
     }
 
-    /// What the broker says it is.
+    /// Returns the broker's server properties.
     pub fn server_properties(&self) -> Option<&Table> {
         self.engine.connection.server_properties()
     }
 
-    /// Whether the broker says that it can do this, `basic.nack` for example.
+    /// Returns whether the broker says that it can do this, `basic.nack` for example.
     #[doc(alias = "server_capabilities")]
     pub fn has_capability(&self, name: &str) -> bool {
         self.engine.connection.has_capability(name)
@@ -95,7 +95,7 @@ impl BlockingConnection {
     /// and writes, and calls nothing.
     ///
     /// # Errors
-    /// What a callback returned, and what stood behind it is called next time; why the connection is closed.
+    /// The error of a callback; those after it are called next time; why the connection is closed.
     pub fn process_data_events(&self, time_limit: impl Into<Option<Duration>>) -> Result<()> {
         let deadline = time_limit.into().and_then(|limit| Instant::now().checked_add(limit));
         self.engine.process(deadline, &mut || false)?;
@@ -132,7 +132,7 @@ impl BlockingConnection {
         self.engine.call_later(delay, Box::new(move || callback().outcome()))
     }
 
-    /// The same, by pika's older name.
+    /// Returns the same, by pika's older name.
     ///
     /// # Errors
     /// As [`call_later`](Self::call_later).
@@ -203,7 +203,7 @@ impl BlockingConnection {
         self.engine.close();
     }
 
-    /// The connection as other adapters have it, whose requests can be awaited. Callbacks that are given to it run on
+    /// Returns the connection as other adapters have it, whose requests can be awaited. Callbacks that are given to it run on
     /// whichever thread drives, perhaps the keeper: give them to [`BlockingChannel`] instead.
     pub fn handle(&self) -> &ConnectionHandle {
         &self.engine.connection
@@ -233,7 +233,7 @@ pub struct OpenBlockingChannel<'a> {
 }
 
 impl OpenBlockingChannel<'_> {
-    /// This number instead of the lowest that is free.
+    /// Sets the channel's number, instead of the lowest that is free.
     pub fn channel_number(mut self, number: u16) -> Self {
         self.open = self.open.channel_number(number);
         self
@@ -258,13 +258,13 @@ pub struct CloseBlockingConnection<'a> {
 }
 
 impl CloseBlockingConnection<'_> {
-    /// The reply code, 200 otherwise.
+    /// Sets the reply code, 200 otherwise.
     pub fn reply_code(mut self, code: u16) -> Self {
         self.close = self.close.reply_code(code);
         self
     }
 
-    /// The reply text, `Normal shutdown` otherwise.
+    /// Sets the reply text, `Normal shutdown` otherwise.
     pub fn reply_text(mut self, text: impl Into<ShortString>) -> Self {
         self.close = self.close.reply_text(text);
         self

@@ -40,26 +40,26 @@ impl BlockingConsume {
         Self { channel: channel.clone(), consume, inactivity_timeout: None }
     }
 
-    /// Its tag; otherwise one is made up.
+    /// Sets the consumer tag. If unset, a unique one is generated.
     pub fn consumer_tag(mut self, tag: impl Into<ShortString>) -> Self {
         self.consume = self.consume.consumer_tag(tag);
         self
     }
 
-    /// Whether messages are settled as soon as they are sent: faster, and what is on its way can be lost.
+    /// Sets whether messages are settled as soon as they are sent: faster, and what is on its way can be lost.
     #[doc(alias = "auto_ack")]
     pub fn no_ack(mut self, no_ack: bool) -> Self {
         self.consume = self.consume.no_ack(no_ack);
         self
     }
 
-    /// Whether messages of this connection's own are left out. RabbitMQ ignores it.
+    /// Sets whether messages of this connection's own are left out. RabbitMQ ignores it.
     pub fn no_local(mut self, no_local: bool) -> Self {
         self.consume = self.consume.no_local(no_local);
         self
     }
 
-    /// Whether nobody else may consume from the queue.
+    /// Sets whether no other consumer may consume from the queue.
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.consume = self.consume.exclusive(exclusive);
         self
@@ -71,7 +71,7 @@ impl BlockingConsume {
         self
     }
 
-    /// How many unacknowledged messages this consumer may have, whatever
+    /// Sets how many unacknowledged messages this consumer may have, whatever
     /// [`basic_qos`](crate::BlockingChannel::basic_qos) said; 0 is no limit.
     pub fn prefetch(mut self, prefetch: u16) -> Self {
         self.consume = self.consume.prefetch(prefetch);

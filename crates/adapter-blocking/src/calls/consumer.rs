@@ -11,8 +11,8 @@ use std::{
 
 /// A consumer, whose messages it yields in the order in which the broker sent them.
 ///
-/// An error is the reason why there are no more. `None` is the end that the program itself has made, or that nothing came within the inactivity timeout: the
-/// next call goes on. A loop that is left can be entered again with `for message in &mut messages`.
+/// An error is the reason why there are no more. `None` is the end that the program itself has made, or
+/// says that nothing came within the inactivity timeout: the next call continues. A loop that is left can be entered again with `for message in &mut messages`.
 ///
 /// Dropped, the consumer is cancelled, and what was never yielded goes back to the queue, which the broker counts as a delivery
 /// of each: [how many that are](crate::BlockingConsume#how-many-messages-an-iterator-takes-ahead). What was yielded stays the program's to
@@ -26,7 +26,7 @@ pub struct BlockingConsumer {
 }
 
 impl BlockingConsumer {
-    /// The consumer's tag; empty if it could not be started.
+    /// Returns the consumer's tag; empty if it could not be started.
     pub fn consumer_tag(&self) -> ShortString {
         self.consumer.as_ref().map(|consumer| consumer.consumer_tag().clone()).unwrap_or_default()
     }
@@ -37,7 +37,7 @@ impl BlockingConsumer {
         self.consumer.as_ref().map_or(0, Consumer::len)
     }
 
-    /// The next message, if one comes in time. Callbacks of timers and other consumers run meanwhile.
+    /// Returns the next message, if one comes in time. Callbacks of timers and other consumers run meanwhile.
     ///
     /// # Errors
     /// Why there are no more, or what a callback returned.

@@ -23,19 +23,19 @@ impl<'a> BlockingPublish<'a> {
         Self { engine, channel, publish, confirm_within: None }
     }
 
-    /// The message's properties; none otherwise.
+    /// Sets the message's properties; none otherwise.
     pub fn properties(mut self, properties: &'a BasicProperties) -> Self {
         self.publish = self.publish.properties(properties);
         self
     }
 
-    /// Whether the message comes back if no queue is bound for it.
+    /// Sets whether the message comes back if no queue is bound for it.
     pub fn mandatory(mut self, mandatory: bool) -> Self {
         self.publish = self.publish.mandatory(mandatory);
         self
     }
 
-    /// How long [`call`](Self::call) waits for the confirm; otherwise as long as the connection lives, because a broker
+    /// Sets how long [`call`](Self::call) waits for the confirm; otherwise as long as the connection lives, because a broker
     /// that is short of memory takes its time.
     pub fn confirm_within(mut self, limit: Duration) -> Self {
         self.confirm_within = Some(limit);
@@ -43,7 +43,7 @@ impl<'a> BlockingPublish<'a> {
     }
 
     /// Publishes, and in [confirm mode](crate::BlockingChannel::confirm_select) waits until the broker has taken
-    /// responsibility. Otherwise it waits only while too much is to be written, and nobody knows what became of the
+    /// responsibility. Otherwise it waits only while too much is to be written, and the outcome is not known for the
     /// message.
     ///
     /// # Errors
@@ -100,13 +100,13 @@ impl BlockingWaitForConfirms {
         self
     }
 
-    /// How long; `rpc_timeout` otherwise.
+    /// Sets how long it waits; `rpc_timeout` otherwise.
     pub fn within(mut self, limit: Duration) -> Self {
         self.wait = self.wait.within(limit);
         self
     }
 
-    /// Waits. The answer is whether all that was published since somebody last waited was acked.
+    /// Waits. The answer is whether all that was published since the last wait was acked.
     ///
     /// # Errors
     /// [`Error::Timeout`], after which the confirms may still come; or why they will not.

@@ -43,7 +43,7 @@ pub(crate) struct Engine {
 /// What a consumer gives.
 type Item = Option<Result<Message>>;
 
-/// Whoever sends again so soon is in the middle of a burst.
+/// A thread that sends again so soon is in the middle of a burst.
 const BURST: Duration = Duration::from_micros(200);
 
 /// The rest of a burst is written by then.
@@ -112,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// Something was sent that nobody waits for. It is written now, or a millisecond later in the middle of a burst.
+    /// Something was sent whose answer is not waited for. It is written now, or a millisecond later in the middle of a burst.
     pub(crate) fn sent(&self) -> Result<()> {
         let now = Instant::now();
         let since = u64::try_from(now.duration_since(self.begun).as_nanos()).unwrap_or(u64::MAX);
@@ -199,7 +199,7 @@ impl Engine {
         }
     }
 
-    /// Whoever waits looks at what he waits for.
+    /// Makes the waiting threads look at what they wait for.
     pub(crate) fn look_again(&self) {
         self.ioloop.look_again();
         self.seat.tell();
@@ -300,7 +300,7 @@ impl Engine {
 
     fn guarded(&self, tend: impl FnOnce() -> Result<()>) {
         // The keeper goes on whatever happens here: the panic hook has told of a panic, and an error of the system's will
-        // come again to whoever waits.
+        // come again to a thread that waits.
         let _ = catch_unwind(AssertUnwindSafe(tend));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) trait Kept: Send + Sync {
     /// The time that was promised has come.
     fn due(self: Arc<Self>, at: Instant);
 
-    /// Somebody has asked for something while nobody drove.
+    /// Something was asked for while no thread drove.
     fn called(self: Arc<Self>);
 }
 
@@ -115,7 +115,7 @@ impl Keeper {
     }
 }
 
-/// Wakes the keeper for a loop that nobody drives.
+/// Wakes the keeper for a loop that no thread drives.
 pub(crate) struct Call(pub(crate) Weak<dyn Kept>);
 
 impl Wake for Call {

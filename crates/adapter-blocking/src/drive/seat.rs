@@ -16,7 +16,7 @@ pub(crate) trait Drive {
     /// One turn without a sleep, and with a look at the sockets if `look`.
     fn glance(&mut self, look: bool) -> Result<Next>;
 
-    /// The last look before nobody drives: false if something came meanwhile. Afterwards the keeper hears of it.
+    /// The last look before no thread drives: false if something came meanwhile. Afterwards the keeper hears of it.
     fn rest(&mut self) -> bool;
 }
 
@@ -33,8 +33,8 @@ pub(crate) enum Next {
 
 /// One loop, and a place for the thread that drives it.
 ///
-/// The lock is never held while the loop is driven. Whoever gives the place up looks once more whether something came
-/// that nobody would serve, and tells the others that they may look at what they wait for.
+/// The lock is never held while the loop is driven. A thread that gives the seat up looks once more whether something came
+/// that no thread would serve, and tells the others that they may look at what they wait for.
 pub(crate) struct Seat<D: Drive> {
     place: Mutex<Place<D>>,
     turned: Condvar,
@@ -42,14 +42,14 @@ pub(crate) struct Seat<D: Drive> {
 }
 
 struct Place<D> {
-    /// The loop, while nobody drives.
+    /// The loop, while no thread drives.
     free: Option<Box<D>>,
     /// Changes whenever a driver has been in the seat.
     turns: u64,
     waiting: usize,
-    /// The loop is not wanted any more: whoever has it drops it.
+    /// The loop is not wanted any more: the thread that has it drops it.
     over: bool,
-    /// Somebody who does not wait wanted to drive while another did: whoever leaves drives once more.
+    /// A thread that does not wait wanted to drive while another did: the one that leaves drives once more.
     asked: bool,
     /// When the keeper has promised to drive, if it has.
     promised: Option<Instant>,
@@ -67,7 +67,7 @@ impl<D: Drive> Seat<D> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drives, or waits while somebody else does, until `done` or until the deadline; false at the deadline, and when there
+    /// Drives, or waits while another thread does, until `done` or until the deadline; false at the deadline, and when there
     /// is nothing to drive any more.
     pub(crate) fn until(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> Result<bool> {
         loop {
@@ -92,7 +92,7 @@ impl<D: Drive> Seat<D> {
                 drop(place);
                 return Ok(done());
             }
-            // Somebody drives. What he does from now on is told.
+            // Another thread drives. What it does from now on is noticed.
             if place.turns == turns && place.free.is_none() {
                 place.waiting += 1;
                 place = self.wait(place, deadline);
@@ -111,7 +111,7 @@ impl<D: Drive> Seat<D> {
         }
     }
 
-    /// Drives without waiting; if somebody else drives, he sees to it.
+    /// Drives without waiting; if another thread drives, that thread takes care of it.
     pub(crate) fn tend(&self, look: bool) -> Result<()> {
         let mut place = self.lock();
         let driven = place.free.take();
@@ -134,7 +134,7 @@ impl<D: Drive> Seat<D> {
         }
     }
 
-    /// Whether nobody drives at the moment.
+    /// Whether no thread drives at the moment.
     pub(crate) fn is_free(&self) -> bool {
         self.lock().free.is_some()
     }
@@ -149,7 +149,7 @@ impl<D: Drive> Seat<D> {
         latest
     }
 
-    /// Those who wait while somebody drives look at what they wait for. True: the loop is not wanted any more.
+    /// Threads that wait while another drives look at what they wait for. True: the loop is not wanted any more.
     pub(crate) fn tell(&self) -> bool {
         let mut place = self.lock();
         self.told(&mut place);
@@ -163,7 +163,7 @@ impl<D: Drive> Seat<D> {
         }
     }
 
-    /// The loop is dropped, here or by whoever drives it, as soon as he gives it up.
+    /// The loop is dropped, here or by the thread that drives it, as soon as that gives it up.
     pub(crate) fn close(&self) {
         let mut place = self.lock();
         place.over = true;
@@ -179,7 +179,7 @@ impl<D: Drive> Seat<D> {
 struct Driving<'a, D: Drive> {
     seat: &'a Seat<D>,
     driven: Option<Box<D>>,
-    /// When somebody has to drive again.
+    /// When a thread has to drive again.
     by: Option<Instant>,
 }
 
@@ -240,7 +240,7 @@ impl<'a, D: Drive> Driving<'a, D> {
         self.put_back(Some(Instant::now()), Leaving::Anyhow);
     }
 
-    /// False: somebody has asked for one more turn.
+    /// False: one more turn was asked for.
     fn put_back(&mut self, by: Option<Instant>, leaving: Leaving) -> bool {
         let mut place = self.seat.lock();
         if mem::take(&mut place.asked) && leaving == Leaving::UnlessAsked {

@@ -24,7 +24,7 @@ pub struct Awaited<T>(Arc<dyn Wait<T>>);
 
 impl<T: 'static> Awaited<T> {
     /// The future, and what the loop resolves. `read` makes of the loop's answer what is awaited; `undo` gets an answer that
-    /// nobody takes.
+    /// is not taken.
     pub(crate) fn new<S: 'static, A: Send + 'static>(
         read: impl FnOnce(A) -> Result<T> + Send + 'static,
         undo: impl FnOnce(Result<A>) + Send + 'static,

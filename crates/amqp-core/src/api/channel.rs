@@ -87,38 +87,38 @@ impl<S: 'static> Channel<S> {
         self.0.shared.submit(&self.0.identity, &channel::Open::default().into(), Some(expect), then, Some(op))
     }
 
-    /// The channel's number.
+    /// Returns the channel's number.
     pub fn channel_number(&self) -> u16 {
         self.0.identity.number
     }
 
-    /// Its connection.
+    /// Returns its connection.
     pub fn connection(&self) -> ConnectionHandle<S> {
         ConnectionHandle::new(self.0.shared.clone())
     }
 
-    /// Whether it can be used.
+    /// Returns whether it can be used.
     pub fn is_open(&self) -> bool {
         !self.is_closed()
     }
 
-    /// Whether it is closed, or this program has asked for that, of the channel or of its connection.
+    /// Returns whether it is closed, or this program has asked for that, of the channel or of its connection.
     pub fn is_closed(&self) -> bool {
         self.0.identity.is_closed()
     }
 
-    /// Why it is closed, or what it or its connection was asked to be closed with; `None` while it is open.
+    /// Returns why it is closed, or what it or its connection was asked to be closed with; `None` while it is open.
     pub fn close_reason(&self) -> Option<Error> {
         self.is_closed().then(|| self.0.identity.reason())
     }
 
-    /// Whether each publish has an outcome, because of [`confirm_select`](Self::confirm_select) or
+    /// Returns whether each publish has an outcome, because of [`confirm_select`](Self::confirm_select) or
     /// [`confirm_delivery`](Self::confirm_delivery).
     pub fn is_confirming(&self) -> bool {
         self.look(|channel| channel.confirms.is_some()).unwrap_or(false)
     }
 
-    /// Whether it has a consumer that nobody has cancelled.
+    /// Returns whether it has a consumer that was not cancelled.
     pub fn is_consuming(&self) -> bool {
         self.look(|channel| channel.consumers.iter().any(|consumer| !consumer.cancelled)).unwrap_or(false)
     }
@@ -145,7 +145,7 @@ impl<S: 'static> Channel<S> {
         drop(ended);
     }
 
-    /// The tags of its consumers.
+    /// Returns the tags of its consumers.
     pub fn consumer_tags(&self) -> Vec<ShortString> {
         let tags = |channel: &ChannelState<S>| {
             let live = channel.consumers.iter().filter(|consumer| !consumer.cancelled);
@@ -220,7 +220,7 @@ impl<S: 'static> Channel<S> {
         })
     }
 
-    /// Puts a message back into its queue that nobody has taken. A stream queue keeps its messages: there is nothing to give
+    /// Puts a message that was not taken back into its queue. A stream queue keeps its messages: there is nothing to give
     /// back, and RabbitMQ would close the connection with 540.
     #[doc(hidden)]
     pub fn give_back(&self, message: &Message) {
@@ -269,7 +269,7 @@ impl<S: 'static> Channel<S> {
     }
 
     /// Called when the broker wants publishes to pause (`false`) or to go on [§1.5.2.5]; it has been answered already, and
-    /// until then publishes wait, with the requests behind them. RabbitMQ never asks for that.
+    /// until then publishes wait, and so do the requests after them. RabbitMQ never asks for that.
     pub fn add_on_flow_callback<R: Outcome>(
         &self,
         callback: impl Fn(&mut S, &Self, bool) -> R + Send + Sync + 'static,
@@ -335,7 +335,7 @@ fn put_small(out: &mut Vec<u8>, channel: u16, method: &Method) {
 }
 
 impl<S: 'static> Shared<S> {
-    /// Closes a channel that nobody has a handle of, if nothing is going on in it.
+    /// Closes a channel without handles, if nothing is outstanding on it.
     pub(crate) fn close_if_idle(&self, identity: &Arc<Identity>) {
         let state = self.lock();
         let idle = state.channel_of(identity).is_some_and(|channel| {
@@ -351,7 +351,7 @@ impl<S: 'static> Shared<S> {
     }
 }
 
-/// The last handle is gone: nobody can close the channel any more, so it is done here if nothing is going on in it, or
+/// The last handle is gone, so the channel is closed here if nothing is outstanding on it, or
 /// else by the loop when the last reply has come.
 impl<S: 'static> Drop for Inner<S> {
     fn drop(&mut self) {

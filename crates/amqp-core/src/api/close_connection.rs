@@ -31,19 +31,19 @@ impl<S: 'static> CloseConnection<S> {
         Self { connection, code: 200, text: "Normal shutdown".into() }
     }
 
-    /// The reply code, 200 otherwise.
+    /// Sets the reply code, 200 otherwise.
     pub fn reply_code(mut self, code: u16) -> Self {
         self.code = code;
         self
     }
 
-    /// The reply text, `Normal shutdown` otherwise.
+    /// Sets the reply text, `Normal shutdown` otherwise.
     pub fn reply_text(mut self, text: impl Into<ShortString>) -> Self {
         self.text = text.into();
         self
     }
 
-    /// Closes; `callback` is called when the broker has agreed, or told why it did not.
+    /// Closes; `callback` is called when the broker has agreed, or with the reason why it did not.
     pub fn then<R: Outcome>(
         self,
         callback: impl FnOnce(&mut S, &ConnectionHandle<S>, Result<()>) -> R + Send + 'static,

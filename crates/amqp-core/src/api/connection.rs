@@ -35,7 +35,7 @@ struct Counted;
 impl<S: 'static> ConnectionHandle<S> {
     connection_requests!();
 
-    /// Opens a channel [§1.5.2.1]; it can be used at once, what is called on it goes out behind channel.open.
+    /// Opens a channel [§1.5.2.1]; it can be used at once, because channel.open is sent before what is called on it.
     #[doc(alias = "create_channel")]
     #[doc(alias = "open_channel")]
     pub fn channel(&self) -> OpenChannel<S> {
@@ -45,7 +45,7 @@ impl<S: 'static> ConnectionHandle<S> {
     /// Closes the connection [§1.4.2.10]: everything that was called before goes out first, channels end with it.
     ///
     /// What the broker has against a publish that was called just before is not heard any more: a confirm tells, or the reply
-    /// to a request behind it.
+    /// to a request after it.
     ///
     /// Answered within `close_timeout`. A connection that this program has closed already is closed again without an error; one that has
     /// ended otherwise is answered with the reason.
@@ -53,22 +53,22 @@ impl<S: 'static> ConnectionHandle<S> {
         CloseConnection::new(self.clone())
     }
 
-    /// Whether channels can be opened.
+    /// Returns whether channels can be opened.
     pub fn is_open(&self) -> bool {
         *self.0.lock().phase() == Phase::Open
     }
 
-    /// Whether this program has asked for the end and waits for the answer.
+    /// Returns whether this program has asked for the end and waits for the answer.
     pub fn is_closing(&self) -> bool {
         matches!(self.0.lock().phase(), Phase::Closing { .. })
     }
 
-    /// Whether it is over, or was never opened.
+    /// Returns whether it is over, or was never opened.
     pub fn is_closed(&self) -> bool {
         matches!(self.0.lock().phase(), Phase::Closed(_))
     }
 
-    /// Why it is closed; `None` before.
+    /// Returns why it is closed; `None` before.
     pub fn close_reason(&self) -> Option<Error> {
         match self.0.lock().phase() {
             Phase::Closed(error) => Some(error.clone()),
@@ -76,7 +76,7 @@ impl<S: 'static> ConnectionHandle<S> {
         }
     }
 
-    /// What it was opened with; negotiation changes none of it.
+    /// Returns what it was opened with; negotiation changes none of it.
     #[doc(alias = "params")]
     pub fn parameters(&self) -> &ConnectionParameters {
         &self.0.parameters
@@ -87,12 +87,12 @@ impl<S: 'static> ConnectionHandle<S> {
         self.0.lock().endpoint().clone()
     }
 
-    /// What the broker says it is; `None` before the connection is open.
+    /// Returns the broker's server properties; `None` before the connection is open.
     pub fn server_properties(&self) -> Option<&Table> {
         self.0.server_properties.get()
     }
 
-    /// Whether the broker says that it can do this, `basic.nack` for example.
+    /// Returns whether the broker says that it can do this, `basic.nack` for example.
     #[doc(alias = "server_capabilities")]
     pub fn has_capability(&self, name: &str) -> bool {
         self.0.has_capability(name)
@@ -118,7 +118,7 @@ impl<S: 'static> ConnectionHandle<S> {
         self.0.lock().held()
     }
 
-    /// The loop that serves this connection.
+    /// Returns the loop that serves this connection.
     pub fn ioloop(&self) -> LoopHandle<S> {
         LoopHandle(self.0.bell.clone())
     }

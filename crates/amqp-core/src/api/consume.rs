@@ -94,7 +94,7 @@ impl<S: 'static> Consume<S> {
         }
     }
 
-    /// What [`no_ack`](Self::no_ack) said.
+    /// Returns what [`no_ack`](Self::no_ack) said.
     #[doc(hidden)]
     pub fn is_no_ack(&self) -> bool {
         self.method.no_ack
@@ -103,7 +103,7 @@ impl<S: 'static> Consume<S> {
     /// Sets how many unacknowledged messages this consumer may have, whatever [`basic_qos`](Channel::basic_qos) said of each
     /// consumer; 0 is no limit. A limit of the channel as a whole holds as well.
     ///
-    /// The broker knows one such number for a channel, so that it is told one before this consumer and another before the
+    /// The broker knows one such number for a channel, so that one is sent before this consumer and another before the
     /// next. A callback consumer that is made afterwards has the number of [`basic_qos`](Channel::basic_qos); if that was not
     /// called, it has 100, because nothing brings the broker's own default back.
     pub fn prefetch(mut self, prefetch: u16) -> Self {
@@ -120,7 +120,7 @@ impl<S: 'static> Consume<S> {
         self
     }
 
-    /// How many messages may wait in a stream: while there are more, the connection is read only if somebody waits for a
+    /// Sets how many messages may wait in a stream: while there are more, the connection is read only if a task or thread waits for a
     /// reply or for the outcome of a publish. Needed where the broker does not know a limit, because of
     /// [`no_ack`](Self::no_ack) or a prefetch of 0.
     pub fn capacity(mut self, messages: usize) -> Self {
@@ -128,7 +128,7 @@ impl<S: 'static> Consume<S> {
         self
     }
 
-    /// What is called with each message, in the order in which the broker sent them.
+    /// Sets the callback for each message, in the order in which the broker sent them.
     #[doc(alias = "set_delegate")]
     #[doc(alias = "on_message_callback")]
     pub fn on_message<R: Outcome>(
@@ -143,8 +143,8 @@ impl<S: 'static> Consume<S> {
 }
 
 impl<S: 'static> ConsumeWith<S> {
-    /// What is called instead for a message larger than `max_message_size`. Without it such a message closes the channel,
-    /// because nobody could settle it.
+    /// Sets what is called instead for a message larger than `max_message_size`. Without it such a message closes the channel,
+    /// because no other code could settle it.
     pub fn on_oversized<R: Outcome>(
         mut self,
         mut callback: impl FnMut(&mut S, &Channel<S>, Oversized) -> R + Send + 'static,
@@ -154,7 +154,7 @@ impl<S: 'static> ConsumeWith<S> {
         self
     }
 
-    /// What is called once if the consumer ends and this program has not asked for that: with [`Error::ConsumerCancelled`] when
+    /// Sets what is called once if the consumer ends and this program has not asked for that: with [`Error::ConsumerCancelled`] when
     /// the broker ends it, because its queue was deleted for example, or with the reason why its channel or its connection is
     /// over. If neither this nor a callback of the channel's hears of an end of the broker's, it comes out of the loop's `start`.
     pub fn on_end<R: Outcome>(
@@ -165,7 +165,7 @@ impl<S: 'static> ConsumeWith<S> {
         self
     }
 
-    /// Starts the consumer and returns its tag; `callback` is told when the broker has agreed. Messages may come before.
+    /// Starts the consumer and returns its tag; `callback` is called when the broker has agreed. Messages may come before.
     pub fn then<R: Outcome>(
         self,
         callback: impl FnOnce(&mut S, &Channel<S>, Result<basic::ConsumeOk>) -> R + Send + 'static,
@@ -214,13 +214,13 @@ impl<S: 'static> IntoFuture for ConsumeWith<S> {
     type Output = Result<basic::ConsumeOk>;
     type IntoFuture = Awaited<basic::ConsumeOk>;
 
-    /// Sends basic.consume. If nobody takes the answer, the consumer is cancelled again.
+    /// Sends basic.consume. If the answer is not taken, the consumer is cancelled again.
     fn into_future(self) -> Awaited<basic::ConsumeOk> {
         start::wait(self, |channel| (reply, cancelled(channel)))
     }
 }
 
-/// Ends a consumer whose beginning nobody has heard of. Not before the answer: RabbitMQ's channel crashes on a cancel that
+/// Ends a consumer whose start was not taken. Not before the answer: RabbitMQ's channel crashes on a cancel that
 /// overtakes its queue's consume-ok.
 pub(super) fn cancelled<S: 'static>(channel: &Channel<S>) -> impl FnOnce(Result<Answer>) + Send + use<S> {
     let channel = channel.clone();

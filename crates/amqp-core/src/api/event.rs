@@ -1,4 +1,4 @@
-//! What is registered by event rather than by request, and what it is told.
+//! Callbacks that are registered for events, and what they get.
 
 use crate::{
     api::{channel::Channel, connection::ConnectionHandle},

@@ -1,4 +1,4 @@
-//! Counting handles: a connection that was opened for calls, and that nobody can call any more, closes itself.
+//! Counting handles: a connection that is awaited or called closes itself with its last handle.
 
 use crate::{
     session::{Shared, op::Op, reply::Continuation},

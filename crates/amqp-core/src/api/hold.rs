@@ -1,4 +1,4 @@
-//! Reading less: while somebody holds a connection, nothing is read from it that nobody waits for.
+//! Pausing the reading: a connection that is on hold is read only while a reply or an outcome is waited for.
 
 use crate::{
     api::connection::ConnectionHandle,
@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// While it lives, its connection is read only as long as somebody waits for an answer. Given back where no lock is held.
+/// While it lives, its connection is read only as long as a reply or an outcome is waited for. Given back where no lock is held.
 pub struct Hold<S: 'static = ()>(Arc<Shared<S>>);
 
 impl<S: 'static> Hold<S> {
@@ -27,7 +27,7 @@ impl<S: 'static> ConnectionHandle<S> {
         Hold::new(&self.0)
     }
 
-    /// Gives this error to everybody who waits for an answer or an outcome: so much has arrived before it that has nowhere to go.
+    /// Gives this error to all pending requests and publishes: so much has arrived before it that has nowhere to go.
     /// Afterwards a [`hold`](Self::hold) holds again. Called where no lock is held.
     #[doc(hidden)]
     pub fn overwhelmed(&self, error: Error) {

@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{fmt, future::IntoFuture, mem, sync::Arc, time::Duration};
 
-/// A loop, for everybody: cloned, sent to other threads, kept by callbacks.
+/// A handle to a loop: it can be cloned, sent to other threads, and kept by callbacks.
 pub struct LoopHandle<S: 'static = ()>(pub(crate) Arc<Bell<S>>);
 
 impl<S: 'static> LoopHandle<S> {
@@ -69,7 +69,7 @@ impl<S: 'static> LoopHandle<S> {
         self.0.remove_timeout(id)
     }
 
-    /// Whoever drives the loop looks at everything again, and does not sleep before.
+    /// Makes the thread that drives the loop look at everything once more before it sleeps.
     #[doc(hidden)]
     pub fn look_again(&self) {
         self.0.post(Box::new(|_| Ok(())));

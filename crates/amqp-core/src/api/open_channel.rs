@@ -30,18 +30,18 @@ impl<S: 'static> OpenChannel<S> {
         Self { connection, number: None }
     }
 
-    /// This number instead of the lowest that is free.
+    /// Sets the channel's number, instead of the lowest that is free.
     pub fn channel_number(mut self, number: u16) -> Self {
         self.number = Some(number);
         self
     }
 
-    /// Opens the channel; `callback` is lent it when the broker has answered, or told why there is none.
+    /// Opens the channel; `callback` gets it when the broker has answered, or the reason why there is none.
     pub fn then<R: Outcome>(self, callback: impl FnOnce(&mut S, &Channel<S>, Result<()>) -> R + Send + 'static) {
         start::then(self, callback);
     }
 
-    /// Opens the channel and gives it without waiting: what is called on it goes out behind channel.open.
+    /// Opens the channel and gives it without waiting: channel.open is sent before what is called on it.
     ///
     /// # Errors
     /// The connection is not open, or all channels are.
@@ -91,7 +91,7 @@ impl<S: 'static> IntoFuture for OpenChannel<S> {
     type Output = Result<Channel<S>>;
     type IntoFuture = Awaited<Channel<S>>;
 
-    /// Sends channel.open. If nobody takes the channel, it is closed again.
+    /// Sends channel.open. If the channel is not taken, it is closed again.
     fn into_future(self) -> Awaited<Channel<S>> {
         start::wait(self, |channel| {
             let (channel, unclaimed) = (channel.clone(), channel.clone());

@@ -38,14 +38,14 @@ impl<'a, S: 'static> Publish<'a, S> {
         Self { channel, content: Content { exchange, routing_key, mandatory: false, properties: None, body } }
     }
 
-    /// The message's properties; none otherwise.
+    /// Sets the message's properties; none otherwise.
     #[inline]
     pub fn properties(mut self, properties: &'a BasicProperties) -> Self {
         self.content.properties = Some(properties);
         self
     }
 
-    /// Whether the message comes back if no queue is bound for it.
+    /// Sets whether the message comes back if no queue is bound for it.
     #[inline]
     pub fn mandatory(mut self, mandatory: bool) -> Self {
         self.content.mandatory = mandatory;
@@ -63,7 +63,7 @@ impl<'a, S: 'static> Publish<'a, S> {
         channel.shared().publish(channel.identity(), &self.content, None)
     }
 
-    /// Publishes in [confirm mode](Channel::confirm_delivery); `callback` is told what became of the message.
+    /// Publishes in [confirm mode](Channel::confirm_delivery); `callback` gets the outcome.
     ///
     /// A mandatory message carries its number in the header `x-pooka-publish`: by that alone a message that comes back
     /// is known again when many are on their way.
@@ -115,7 +115,7 @@ impl<'a, S: 'static> IntoFuture for Publish<'a, S> {
     }
 }
 
-/// A publish that is awaited. Dropped before it was sent, nothing is sent; dropped later, its outcome is not told.
+/// A publish that is awaited. If it is dropped before it was sent, nothing is sent; later, its outcome is discarded.
 #[doc(alias = "PublisherConfirm")]
 #[must_use = "nothing is sent before .await"]
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl<S: 'static> Future for Publishing<'_, S> {
             match &mut self.0 {
                 Progress::Sent(outcome) => return Pin::new(outcome).poll(context),
                 Progress::Waiting(room, publish) => {
-                    // A connection that is over is told by the publish itself, in the channel's words.
+                    // The end of a connection is reported by the publish itself, with the channel's reason.
                     if Pin::new(room).poll(context).is_pending() {
                         return Poll::Pending;
                     }

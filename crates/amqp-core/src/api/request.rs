@@ -48,7 +48,7 @@ pub(super) mod asked {
         fn nowait(&mut self) -> bool;
         fn expect() -> Expect;
         fn read(answer: Answer) -> Result<R>;
-        /// Whether the reply may bring a message that goes back to its queue if nobody takes it.
+        /// Whether the reply may bring a message that goes back to its queue if it is not taken.
         fn brings_message(&self) -> bool {
             false
         }
@@ -92,7 +92,7 @@ pub trait Lends: Handle {}
 impl<S: 'static> Lends for Channel<S> {}
 impl<S: 'static> Lends for ConnectionHandle<S> {}
 
-/// Handles whose calls wait on the calling thread, because nobody else drives the loop.
+/// Implemented by handles whose calls wait on the calling thread, which drives the loop.
 pub trait Waits: Handle {
     /// Returns when `done` says so.
     #[doc(hidden)]
@@ -234,7 +234,7 @@ impl<S: 'static> Confirm<S> {
         Self { channel: channel.clone(), callback }
     }
 
-    /// Sends it; `callback` is told when the broker has agreed.
+    /// Sends it; `callback` is called when the broker has agreed.
     pub fn then<R: Outcome>(self, callback: impl FnOnce(&mut S, &Channel<S>, Result<()>) -> R + Send + 'static) {
         start::then(self, callback);
     }

@@ -53,7 +53,7 @@ pub(super) fn send<Q: Start>(request: Q) -> Result<Q::Sent> {
     result.map(|()| sent)
 }
 
-/// Sends; the future gives what `read` makes of the answer. `undo` gets an answer that nobody takes.
+/// Sends; the future gives what `read` makes of the answer. `undo` gets an answer that is not taken.
 pub(super) fn wait<Q: Start, T, R, U>(request: Q, ending: impl FnOnce(&Q::Lent) -> (R, U)) -> Awaited<T>
 where
     T: 'static,

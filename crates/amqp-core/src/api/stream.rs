@@ -182,17 +182,17 @@ impl<S: 'static> Queue<S> {
 }
 
 impl<S: 'static> Consumer<S> {
-    /// Its tag.
+    /// Returns its tag.
     pub fn consumer_tag(&self) -> &ShortString {
         &self.consumer_tag
     }
 
-    /// Its channel.
+    /// Returns its channel.
     pub fn channel(&self) -> &Channel<S> {
         &self.channel
     }
 
-    /// The next message. An error is the reason why there are no more, `None` is the end.
+    /// Waits for the next message. An error is the reason why there are no more, `None` is the end.
     pub async fn next(&mut self) -> Option<Result<Message>> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -216,7 +216,7 @@ impl<S: 'static> Consumer<S> {
         self.queue.lock().messages.len()
     }
 
-    /// Whether nothing has arrived that was not taken yet.
+    /// Returns whether nothing has arrived that was not taken yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

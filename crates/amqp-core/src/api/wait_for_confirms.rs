@@ -30,7 +30,7 @@ pub struct WaitForConfirms<S: 'static = ()> {
 
 impl<S: 'static> Channel<S> {
     /// Waits for the broker's confirms of everything that has been published on this channel until now. The answer is
-    /// whether it has acked all since somebody last waited: a nack makes it `false`.
+    /// whether it has acked all since the last wait: a nack makes it `false`.
     ///
     /// With [`at_most`](WaitForConfirms::at_most) it keeps a window: a publisher that waits before each publish until at
     /// most 999 are unconfirmed never has more than 1000 on their way.
@@ -64,13 +64,13 @@ impl<S: 'static> WaitForConfirms<S> {
         self
     }
 
-    /// How long; `rpc_timeout` otherwise. Afterwards the answer is [`Error::Timeout`], and the confirms may still come.
+    /// Sets how long it waits; `rpc_timeout` otherwise. Afterwards the answer is [`Error::Timeout`], and the confirms may still come.
     pub fn within(mut self, limit: Duration) -> Self {
         self.within = Some(limit);
         self
     }
 
-    /// `callback` is told when they are confirmed, and whether all were acked; or why that will not be known.
+    /// `callback` gets whether all were acked when they are confirmed, or why that will not be known.
     pub fn then<R: Outcome>(self, callback: impl FnOnce(&mut S, &Channel<S>, Result<bool>) -> R + Send + 'static) {
         start::then(self, callback);
     }

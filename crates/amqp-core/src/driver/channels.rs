@@ -202,7 +202,7 @@ impl<S: 'static> Driver<S> {
         told
     }
 
-    /// Closes a channel that nobody has a handle of, if nothing is going on in it any more.
+    /// Closes a channel without handles, if nothing is outstanding on it any more.
     fn close_orphan(&self, number: u16) {
         if let Some(identity) = self.consumers.orphan(number) {
             self.shared.close_if_idle(&identity);

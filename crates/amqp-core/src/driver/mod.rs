@@ -50,7 +50,7 @@ const ANSWERS: usize = 256 << 20;
 
 /// One connection, served by its loop.
 ///
-/// It has no socket and no clock: whoever owns them (the hub's `Link`) calls it, in this order.
+/// It has no socket and no clock: their owner (the hub's `Link`) calls it, in this order.
 ///
 /// 1. *An endpoint is tried*: [`begin`](Self::begin), then [`connected`](Self::connected) when the network is, and
 ///    [`secured`](Self::secured) when TLS is, too, or [`tls_failed`](Self::tls_failed).
@@ -73,7 +73,7 @@ pub(crate) struct Driver<S: 'static> {
     conversation: Conversation,
     /// The open channels, and who consumes there.
     consumers: Consumers<S>,
-    /// Calls that are due, each with its channel: what stands behind one that panics is not lost.
+    /// Calls that are due, each with its channel: those after one that panics are not lost.
     jobs: VecDeque<(u16, Job<S>)>,
     pace: Pace,
 }
@@ -361,7 +361,7 @@ impl<S: 'static> Driver<S> {
     }
 
     /// Whether nothing is read because what comes has nowhere to go: that is no silence of the broker's. Answers are read
-    /// all the same, or whoever waits for one before he takes a message would wait for ever.
+    /// all the same, or a program that waits for one before it takes a message would wait for ever.
     fn is_paused(&self) -> bool {
         self.shared.holds.load(Ordering::Acquire) > 0 && !self.life.has_ended() && !self.shared.lock().is_awaited()
     }

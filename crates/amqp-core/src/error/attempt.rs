@@ -12,7 +12,7 @@ pub struct Attempt {
     pub address: Arc<str>,
     /// What the operating system said, or the words of the `error`.
     pub cause: IoError,
-    /// What happened behind the network: in TLS or AMQP, or in no time. `None` where it was the network itself.
+    /// What happened after the network was up, in TLS or AMQP, or that it took too long. `None` where it was the network itself.
     pub error: Option<Arc<Error>>,
 }
 

@@ -18,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something did not happen.
 ///
-/// Every variant can be cloned and compared, so that one reason can be given to everybody who waits for it. `Display` is
+/// Every variant can be cloned and compared, so that one reason can be given to all who wait for it. `Display` is
 /// one line: what happened, where, and what to do about it where that is known. `{:?}` is the same line, because that is what
 /// a `main` that returns an error prints; `{:#?}` has the variant's name before it.
 #[doc(alias = "AMQPError")]
@@ -213,7 +213,7 @@ pub enum Error {
     },
     /// A message has a content header that does not even fit into twice the negotiated `frame_max`; the connection was
     /// closed with 501. The broker adds headers of its own, `x-death` for example, to one that fitted when it was published,
-    /// and will send it again to whoever consumes next.
+    /// and will send it again to the next consumer.
     #[error(
         "{endpoint} sent a message{} whose header is over {limit} octets, twice frame_max: every consumer of it ends like this - connect with a larger frame_max (the broker's may have to grow too), or take the message out of the queue",
         from_queue(.queue)
@@ -226,7 +226,7 @@ pub enum Error {
         /// Octets, with the frame's envelope.
         limit: usize,
     },
-    /// The broker goes on sending and does not read what it is answered: acknowledgements, rejects, replies.
+    /// The broker keeps sending and does not read the answers: acknowledgements, rejects, replies.
     #[error("{endpoint} sends and does not read: {held} octets of answers to it wait, the limit is {limit}")]
     AnswersUnread {
         /// `host:port` of the broker.
@@ -274,7 +274,7 @@ pub enum Error {
         limit: usize,
     },
     /// More has arrived than the program has taken, while it waited for an answer or published. What became of the request is
-    /// unknown; nothing was published. The connection goes on, unless this is its reason for closing.
+    /// unknown; nothing was published. The connection stays open, unless this is its reason for closing.
     #[error(
         "{held} octets have arrived that the program has not taken, the limit is {limit}: process events more often, or limit what is on its way with basic_qos or prefetch"
     )]
@@ -323,7 +323,7 @@ pub enum Error {
         /// The channel whose callback it was; 0 for the connection.
         channel: u16,
     },
-    /// The loop is gone: nobody can serve this any more.
+    /// The loop was dropped: this cannot be served any more.
     #[error("the loop that served this connection is gone")]
     LoopGone,
     /// An operating-system call of the loop itself failed.
@@ -464,9 +464,9 @@ impl From<Misuse> for Error {
 pub enum Stage {
     /// Connecting: the network (`stack_timeout`).
     Dial,
-    /// Connecting: the handshake of TLS behind it (`stack_timeout`, which is for all of them together).
+    /// Connecting: the TLS handshake after it (`stack_timeout`, which is for all of them together).
     Tls,
-    /// Connecting: the AMQP handshake behind that (`stack_timeout`).
+    /// Connecting: the AMQP handshake after that (`stack_timeout`).
     Connect,
     /// A reply to a method (`rpc_timeout`). The channel stays in step.
     Reply,
@@ -491,7 +491,7 @@ impl Stage {
 pub struct CallbackError(Arc<dyn std::error::Error + Send + Sync>);
 
 impl CallbackError {
-    /// The error itself.
+    /// Returns the error itself.
     pub fn inner(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         &*self.0
     }
@@ -510,7 +510,7 @@ impl fmt::Display for CallbackError {
 }
 
 impl Error {
-    /// What a callback returned, as the loop's error. An [`Error`] stays what it is.
+    /// Returns what a callback returned, as the loop's error. An [`Error`] stays what it is.
     pub fn from_callback(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
         match error.downcast::<Self>() {
             Ok(ours) => *ours,
@@ -518,7 +518,7 @@ impl Error {
         }
     }
 
-    /// Whether it is an end that this program has asked for.
+    /// Returns whether it is an end that this program has asked for.
     #[doc(hidden)]
     pub fn is_deliberate(&self) -> bool {
         matches!(
@@ -527,7 +527,7 @@ impl Error {
         )
     }
 
-    /// Whether there is no connection, or none any more, so that a new one is needed: pika's `AMQPConnectionError`.
+    /// Returns whether there is no connection, or none any more, so that a new one is needed: pika's `AMQPConnectionError`.
     #[doc(alias = "AMQPConnectionError")]
     pub fn is_connection_error(&self) -> bool {
         match self {
@@ -575,7 +575,7 @@ impl Error {
         }
     }
 
-    /// Whether a channel or one of its consumers is over, while the connection goes on: pika's `AMQPChannelError`. A message
+    /// Returns whether a channel or one of its consumers is over, while the connection stays open: pika's `AMQPChannelError`. A message
     /// that came back or was refused harms no channel.
     #[doc(alias = "AMQPChannelError")]
     pub fn is_channel_error(&self) -> bool {
@@ -603,7 +603,7 @@ impl Error {
         }
     }
 
-    /// The reply code, where the broker gave or was given one.
+    /// Returns the reply code, where the broker gave or was given one.
     pub fn reply_code(&self) -> Option<u16> {
         match self {
             Self::ConnectionClosedByBroker { reason, .. } | Self::ChannelClosedByBroker { reason, .. } => {

@@ -15,22 +15,22 @@ use crate::{
 /// While a callback runs nothing else does: one that takes longer than two intervals of the heartbeat lets the broker
 /// think that the program is dead. Work like that belongs to another thread, which [`post`](LoopHandle::post)s its result.
 pub trait IoLoop<S: 'static> {
-    /// What everybody may have of it.
+    /// Returns a handle to the loop. It is `Clone + Send + Sync`.
     fn handle(&self) -> LoopHandle<S>;
 
     /// Serves until [`stop`](Self::stop), until the last connection is over and no timer or post is pending, or until a
-    /// callback fails. It can be called again and goes on where it was.
+    /// callback fails. It can be called again and continues where it was.
     ///
     /// A timer keeps the loop until it has run or is [removed](LoopHandle::remove_timeout), so that the callback of a
     /// connection's end can have a new connection made after a pause. A loop that has never had a connection waits for one,
     /// or for `stop`.
     ///
     /// # Errors
-    /// What a callback returned; why a connection, a channel or a consumer ended, if no callback was told; what the operating system
+    /// The error of a callback; why a connection, a channel or a consumer ended, if no callback is registered for it; what the operating system
     /// says about waiting.
     ///
     /// # Panics
-    /// Goes on with a callback's panic.
+    /// Resumes a panic of a callback.
     fn start(&mut self, state: &mut S) -> Result<()>;
 
     /// Ends [`start`](Self::start) after the turn that is going on; before it, `start` returns at once.
@@ -59,7 +59,7 @@ pub trait Connection<S: 'static = ()>: Sized {
     /// Its loop.
     fn ioloop(&mut self) -> &mut Self::Loop;
 
-    /// What everybody may have of it.
+    /// Returns a handle to the loop. It is `Clone + Send + Sync`.
     fn handle(&self) -> &ConnectionHandle<S>;
 
     /// Opens a channel.

@@ -84,7 +84,7 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }
     }
 
-    /// A name has been looked up; false if nobody waits for that any more.
+    /// A name has been looked up; false if that is not waited for any more.
     pub(super) fn resolved(&mut self, trial: u64, addresses: io::Result<Vec<SocketAddr>>, now: Instant) -> bool {
         if self.trial != trial {
             return false;

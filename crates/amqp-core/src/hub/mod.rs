@@ -67,7 +67,7 @@ pub struct Hub<S: 'static, N: Network> {
     /// Connections that have something to do, each once.
     work: VecDeque<usize>,
     deadlines: BTreeSet<(Instant, usize)>,
-    // Batches are fields, so that what stands behind a callback that panics is not lost.
+    // Batches are fields, so that those after a callback that panics are not lost.
     posts: VecDeque<Job<S>>,
     ready: VecDeque<usize>,
     connects: VecDeque<(Arc<Shared<S>>, OnOpen<S>)>,
@@ -77,7 +77,7 @@ pub struct Hub<S: 'static, N: Network> {
 }
 
 impl<S: 'static, N: Network> Hub<S, N> {
-    /// A loop without connections.
+    /// Returns a loop without connections.
     pub fn new(network: N) -> Self {
         Self {
             bell: Bell::new(),
@@ -94,17 +94,17 @@ impl<S: 'static, N: Network> Hub<S, N> {
         }
     }
 
-    /// What everybody may have of this loop.
+    /// Returns a handle to the loop. It is `Clone + Send + Sync`.
     pub fn handle(&self) -> LoopHandle<S> {
         LoopHandle(self.bell.clone())
     }
 
-    /// The adapter's side of the sockets.
+    /// Returns the adapter's side of the sockets.
     pub fn network(&mut self) -> &mut N {
         &mut self.sockets.network
     }
 
-    /// This socket can be read, or written, or has been connected. False if there is no such socket any more.
+    /// Reports that this socket can be read, or written, or is connected. Returns false if there is no such socket any more.
     pub fn ready(&mut self, token: Token, readable: bool) -> bool {
         let Some(id) = self.sockets.owner(token) else { return false };
         if let Some(Some(link)) = self.links.get_mut(id) {
@@ -114,7 +114,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
         true
     }
 
-    /// The last look before sleeping: false if something came meanwhile. The waker ends the sleep.
+    /// Looks once more before the loop sleeps; returns false if something came meanwhile. The waker ends the sleep.
     pub fn may_sleep(&mut self, waker: Waker) -> bool {
         self.work.is_empty() && self.bell.may_sleep(waker)
     }
@@ -127,13 +127,13 @@ impl<S: 'static, N: Network> Hub<S, N> {
     /// Posts, due timers, what was read and asked for, and then everything that is to be written.
     ///
     /// `clock` tells the time; it is read once, and again while callbacks run. After a callback that takes more than a few
-    /// milliseconds the turn ends with what is to be written and what is due, and the next one goes on.
+    /// milliseconds the turn ends with what is to be written and what is due, and the next one continues.
     ///
     /// # Errors
-    /// A callback returned one, or nobody is told of an end. The next turn goes on behind it.
+    /// The error of a callback, or the reason of an end for which no callback is registered. The hub stays usable: call `turn` again.
     ///
     /// # Panics
-    /// Goes on with a callback's panic, when its connection is in order again.
+    /// Resumes a panic of a callback, after its connection is in order again.
     pub fn turn(&mut self, clock: &dyn Fn() -> Instant, state: &mut S) -> Result<Turn> {
         let mut now = clock();
         let result = self.jobs(&mut now, clock, state).and_then(|()| self.connections(&mut now, clock, state));
@@ -256,7 +256,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
         while let Some(id) = self.ready.pop_front() {
             let Some(Some(link)) = self.links.get_mut(id) else { continue };
             let done = !link.driver.has_news() && link.flush(&mut self.sockets, now);
-            // Reading that a full stream had paused goes on for an answer; nobody says again that there is something.
+            // Reading that a full stream had paused continues for a reply; a poller does not report again what is there.
             if !done || link.readable && link.driver.reads() {
                 Self::schedule(&mut self.work, link, id);
             } else {

@@ -8,7 +8,7 @@ pub trait Network {
     /// A stream that never blocks.
     type Socket: io::Read + io::Write;
 
-    /// Readiness is told once, when it begins, so that everything has to be read.
+    /// Readiness is reported once, when it begins, so that everything has to be read.
     const EDGE_TRIGGERED: bool = false;
 
     /// Finds the addresses of a host, on another thread if that can take time.
@@ -67,6 +67,6 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// To be told when a connection has been made.
+    /// For the outcome of connecting.
     pub const CONNECT: Self = Self { readable: false, writable: true };
 }

@@ -39,7 +39,7 @@ struct Woken {
 const TURNS: usize = 32;
 
 impl Task {
-    /// A waker for one socket.
+    /// Returns a waker for one socket.
     pub fn waker(&self, token: Token) -> Waker {
         Waker::from(Arc::new(Ready { task: self.clone(), token }))
     }
@@ -47,10 +47,10 @@ impl Task {
     /// Serves the hub as far as that is possible now; ready when its loop is over.
     ///
     /// # Errors
-    /// A callback returned one. The next poll goes on behind it.
+    /// The error of a callback. The next poll continues after it.
     ///
     /// # Panics
-    /// Goes on with a callback's panic. The next poll goes on behind it.
+    /// Resumes a panic of a callback. The next poll continues after it.
     pub fn poll<S: 'static, N: Network>(
         &self,
         hub: &mut Hub<S, N>,
@@ -104,13 +104,13 @@ pub struct Served<S: 'static, N: Network, C> {
 }
 
 impl<S: 'static, N: Network, C: Clock> Served<S, N, C> {
-    /// A loop without connections, on a network whose sockets wake the task.
+    /// Returns a loop without connections, on a network whose sockets wake the task.
     pub fn new(network: impl FnOnce(Task) -> N, clock: C) -> Self {
         let task = Task::default();
         Self { hub: Hub::new(network(task.clone())), task, clock }
     }
 
-    /// What everybody may have of it.
+    /// Returns a handle to the loop. It is `Clone + Send + Sync`.
     pub fn handle(&self) -> LoopHandle<S> {
         self.hub.handle()
     }
@@ -118,10 +118,10 @@ impl<S: 'static, N: Network, C: Clock> Served<S, N, C> {
     /// Serves until it is stopped, until its last connection is over and no timer is pending, or until a callback fails.
     ///
     /// # Errors
-    /// What a callback returned. It can be called again and goes on behind it.
+    /// The error of a callback. It can be called again, and continues after it.
     ///
     /// # Panics
-    /// Goes on with a callback's panic. It can be called again and goes on behind it.
+    /// Resumes a panic of a callback. It can be called again, and continues after it.
     pub async fn run(&mut self, state: &mut S) -> Result<()> {
         poll_fn(|context| self.poll(state, context)).await
     }
@@ -132,7 +132,7 @@ impl<S: 'static, N: Network, C: Clock> Served<S, N, C> {
 }
 
 impl<N: Network, C: Clock> Served<(), N, C> {
-    /// A connection, and the future that serves it and that nobody looks after: it goes on behind a callback that panicked.
+    /// Returns a connection, and the future that serves it and that runs by itself: it continues after a callback that panicked.
     /// The panic hook has told of it, and its channel is closed.
     pub fn pair(
         mut self,

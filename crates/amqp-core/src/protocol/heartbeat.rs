@@ -35,7 +35,7 @@ pub enum Beat {
 }
 
 impl Heartbeat {
-    /// A heartbeat with the negotiated interval; `None` for 0, which turns it off.
+    /// Returns a heartbeat with the negotiated interval; `None` for 0, which turns it off.
     pub fn new(interval_seconds: u16, now: Instant) -> Option<Self> {
         let interval = Duration::from_secs(interval_seconds.into());
         (!interval.is_zero()).then_some(Self { interval, sent: now, heard: now })
@@ -56,7 +56,7 @@ impl Heartbeat {
         self.send_at().min(self.give_up_at())
     }
 
-    /// What is due; `None` before [`poll_timeout`](Self::poll_timeout).
+    /// Returns what is due; `None` before [`poll_timeout`](Self::poll_timeout).
     ///
     /// [`Beat::Send`] is said once for each half interval, whether or not the frame could be written.
     /// [`Beat::GiveUp`] is said whenever one asks, and is to be asked for when the socket was read and had nothing, or
@@ -72,7 +72,7 @@ impl Heartbeat {
         None
     }
 
-    /// How long nothing was heard, if that is an interval or longer: the peer should have sent at least one by now.
+    /// Returns how long nothing was heard, if that is an interval or longer: the peer should have sent at least one by now.
     pub fn missed(&self, now: Instant) -> Option<Duration> {
         let silence = now.saturating_duration_since(self.heard);
         (silence >= self.interval).then_some(silence)

@@ -1,4 +1,4 @@
-//! Octets in, events out: cuts frames and puts messages together. It calls nobody and knows neither clock nor socket.
+//! Octets in, events out: cuts frames and puts messages together. It calls no callback and knows neither clock nor socket.
 
 pub(crate) mod handshake;
 pub mod heartbeat;
@@ -132,7 +132,7 @@ impl Protocol {
         std::mem::take(&mut self.taken)
     }
 
-    /// Which message the frame at the front of `octets` belongs to, behind those [taken](Self::taken) already: its channel
+    /// Which message the frame at the front of `octets` belongs to, after those [taken](Self::taken) already: its channel
     /// and the method that carries it.
     pub(crate) fn belongs_to(&self, octets: &[u8]) -> Option<(u16, Carrier<'_>)> {
         let [_, c0, c1, ..] = octets.get(self.taken..)? else { return None };
@@ -141,7 +141,7 @@ impl Protocol {
         Some((channel, assembly.carrier()?))
     }
 
-    /// The next event in `octets`, behind those [taken](Self::taken) already; `None` if more must come first.
+    /// The next event in `octets`, after those [taken](Self::taken) already; `None` if more must come first.
     #[inline]
     pub(crate) fn next<'a>(&'a mut self, octets: &'a [u8]) -> Result<Option<Heard<'a>>, Violation> {
         self.take_back();

@@ -12,7 +12,7 @@ use crate::{
 use slab::Slab;
 use std::{collections::VecDeque, io, mem, net::SocketAddr, sync::Arc, task::Waker, time::Duration};
 
-/// What a loop and everybody who knows it share.
+/// What a loop and its handles share: how other threads wake it.
 ///
 /// Its lock is never held together with a connection's. The waker is called with neither held, and at most once
 /// until the loop is awake.
@@ -109,7 +109,7 @@ impl<S: 'static> Bell<S> {
         idle
     }
 
-    /// The loop is awake again, nobody needs to wake it.
+    /// The loop is awake again, and needs no wake-up.
     pub(crate) fn awake(&self) {
         let unused = self.lock().sleeper.take();
         drop(unused);

@@ -20,7 +20,7 @@ use crate::{
 /// The callbacks of one connection, by prefix and [`Key`].
 ///
 /// A prefix is a channel's number, and 0 is the connection itself. `F` is the type that a callback has here, for
-/// example `dyn Fn(&Event) + Send + Sync`: [`process`](Self::process) is told how to call it.
+/// example `dyn Fn(&Event) + Send + Sync`: [`process`](Self::process) says how to call it.
 ///
 /// Everything takes `&self`, from any thread and from within a callback. No callback is called or dropped, and no
 /// [`Facts`] are asked, while the lock inside is held.
@@ -69,7 +69,7 @@ pub enum Key {
 
 /// When a callback is called, beyond its prefix and key.
 ///
-/// The default is pika's: once, whoever asks, whatever happened.
+/// The default is pika's: once, whatever the caller, whatever happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
     one_shot: bool,
@@ -101,7 +101,7 @@ impl<F: ?Sized> CallbackManager<F> {
         Self { stack: Mutex::default(), interest: [const { AtomicU32::new(0) }; Key::BUCKETS] }
     }
 
-    /// Adds a callback behind those that are there.
+    /// Adds a callback after those that are there.
     ///
     /// The same callback (the same [`Arc`], not an equal one) on the same terms is not added twice: a one-shot entry
     /// then survives one call more, a persistent one stays as it is. The id is that of the entry that was there.
@@ -142,7 +142,7 @@ impl<F: ?Sized> CallbackManager<F> {
         waited
     }
 
-    /// What [`process`](Self::process) would call now, used up as if it had; `None` where nothing waits.
+    /// Returns what [`process`](Self::process) would call now, used up as if it had; `None` where nothing waits.
     pub fn take(&self, prefix: u16, key: Key, caller: Option<Caller>, facts: &dyn Facts) -> Option<Vec<Arc<F>>> {
         if !self.may_have(key) {
             return None;
@@ -170,7 +170,7 @@ impl<F: ?Sized> CallbackManager<F> {
         self.remove_where(prefix, key, |_| true)
     }
 
-    /// How many entries wait under that key; `None` where there are none.
+    /// Returns how many entries wait under that key; `None` where there are none.
     pub fn pending(&self, prefix: u16, key: Key) -> Option<usize> {
         self.lock().get(&prefix)?.get(&key).map(Vec::len)
     }
@@ -197,7 +197,7 @@ impl<F: ?Sized> CallbackManager<F> {
         drop(gone);
     }
 
-    /// Whether anything may wait for `key`, under any prefix: one load and no lock, for paths that are taken often.
+    /// Returns whether anything may wait for `key`, under any prefix: one load and no lock, for paths that are taken often.
     ///
     /// `false` is certain. `true` may mean another [`Key::Method`].
     #[inline]
@@ -205,7 +205,7 @@ impl<F: ?Sized> CallbackManager<F> {
         self.interest_in(key).load(Ordering::Acquire) != 0
     }
 
-    /// Whether nothing waits at all. Takes no lock.
+    /// Returns whether nothing waits at all. Takes no lock.
     pub fn is_empty(&self) -> bool {
         self.interest.iter().all(|interest| interest.load(Ordering::Acquire) == 0)
     }
@@ -337,12 +337,12 @@ impl Caller {
 }
 
 impl CallbackId {
-    /// The channel's number, or 0 for the connection.
+    /// Returns the channel's number, or 0 for the connection.
     pub fn prefix(self) -> u16 {
         self.prefix
     }
 
-    /// What the callback waits for.
+    /// Returns what the callback waits for.
     pub fn key(self) -> Key {
         self.key
     }

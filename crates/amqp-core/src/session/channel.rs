@@ -19,7 +19,7 @@ use std::{
 pub(crate) struct Identity {
     pub(crate) number: u16,
     pub(crate) serial: u64,
-    /// Why it is closed: set once, told on every later call.
+    /// Why it is closed: set once, the error of every later call.
     closed: OnceLock<Error>,
     /// How it ended in fact, where this program was closing it.
     ended: OnceLock<Error>,
@@ -49,7 +49,7 @@ impl Identity {
     }
 }
 
-/// What is behind the connection's mutex for a channel.
+/// A channel's part of what the mutex protects.
 pub(crate) struct ChannelState<S> {
     pub(crate) identity: Arc<Identity>,
     pub(crate) phase: Phase,
@@ -71,13 +71,13 @@ pub(crate) struct ChannelState<S> {
     pub(crate) told: bool,
 }
 
-/// Requests may be sent behind channel.open without waiting for its reply, so there is no "opening" here.
+/// Requests may be sent after channel.open without waiting for its reply, so there is no "opening" here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Open,
     /// channel.close has been sent, or its answer is the only thing that is waited for.
     Closing,
-    /// connection.close has been sent: nothing would be heard of what was sent behind it.
+    /// connection.close has been sent: what is sent after it gets no answer.
     Deserted,
 }
 
@@ -145,7 +145,7 @@ impl<S: 'static> ChannelState<S> {
     }
 
     /// Takes the request that a reply answers: the first one. Only basic.consume and basic.cancel are known by their tag,
-    /// because RabbitMQ's queues answer them themselves, before or behind the replies to later requests.
+    /// because RabbitMQ's queues answer them themselves, before or after the replies to later requests.
     pub(crate) fn answered(&mut self, reply: MethodId, consumer_tag: Option<&ShortString>) -> Option<Pending<S>> {
         let at = self.fifo.iter().position(|pending| {
             pending.consumer_tag.as_ref() == consumer_tag && (consumer_tag.is_none() || pending.expect.accepts(reply))

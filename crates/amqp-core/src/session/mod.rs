@@ -1,4 +1,4 @@
-//! What handles and the loop share of a connection, behind one mutex.
+//! What handles and the loop share of a connection, under one mutex.
 
 pub(crate) mod bell;
 pub mod callbacks;
@@ -49,7 +49,7 @@ pub(crate) struct Shared<S: 'static> {
     pub(crate) parameters: ConnectionParameters,
     pub(crate) callbacks: CallbackManager<EventCallback<S>>,
     pub(crate) server_properties: OnceLock<Table>,
-    /// An end that nobody is told of comes out of the loop.
+    /// An end without a callback or a pending request is an error of the loop.
     pub(crate) raises: bool,
     /// How many handles of it and of its channels the program has, lent ones included.
     pub(crate) handles: AtomicUsize,

@@ -43,7 +43,7 @@ pub(crate) trait Wait<T>: Send + Sync {
 }
 
 impl<A, R, U> Slot<A, R, U> {
-    /// `undo` gets an answer that nobody takes.
+    /// `undo` gets an answer that is not taken.
     pub(crate) fn new<T>(read: R, undo: U) -> Arc<Self>
     where
         R: FnOnce(A) -> Result<T>,

@@ -77,7 +77,7 @@ impl<J> Timers<J> {
         }
     }
 
-    /// The next job that is due: by deadline, and by age where deadlines are equal.
+    /// Returns the next job that is due: by deadline, and by age where deadlines are equal.
     ///
     /// One at a time, so that a job can remove another one that is due in the same turn. What a job adds is not due
     /// before the next [`arm`](Self::arm), so that popping until `None` comes to an end.
@@ -89,22 +89,22 @@ impl<J> Timers<J> {
         self.remove(id)
     }
 
-    /// Whether something was added since the last [`arm`](Self::arm): a loop that wants to sleep must arm it first.
+    /// Returns whether something was added since the last [`arm`](Self::arm): a loop that wants to sleep must arm it first.
     pub fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
     }
 
-    /// The earliest deadline of what is armed; `None` means to sleep without one.
+    /// Returns the earliest deadline of what is armed; `None` means to sleep without one.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|&(deadline, _)| deadline)
     }
 
-    /// Whether no job waits, not even one that will never be due.
+    /// Returns whether no job waits, not even one that will never be due.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many jobs wait, armed or not.
+    /// Returns how many jobs wait, armed or not.
     pub fn len(&self) -> usize {
         self.fresh.len() + self.armed.len()
     }

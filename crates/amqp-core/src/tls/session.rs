@@ -178,7 +178,7 @@ impl Session {
         if self.problem.is_none() && !self.is_handshaking() {
             self.engine.close(&mut self.ciphertext);
         }
-        // Whoever closes has no use for an error.
+        // A close has no use for an error.
         let _ = self.flush(socket);
     }
 

@@ -1,14 +1,14 @@
-//! Everything that is told to `tracing`, but for the frames: one target for each module that has something to say.
+//! Every event for `tracing` but the frames: one target for each module that has something to say.
 //!
 //! At `warn` is what a program may never hear of otherwise, or hears of too late; at `info` that such a thing is over;
 //! at `debug` each step. So a session in which nothing goes wrong says nothing above `debug`. There is no `error`: what
-//! ends a connection is told to the program, which knows whether that is one. Nothing here has a secret to tell.
+//! ends a connection is told to the program, which knows whether it is one. Nothing here has a secret to tell.
 
 use crate::{error::Error, protocol::limits::Limits, wire::table::Table};
 use std::{fmt::Display, net::SocketAddr, time::Duration};
 use tracing::{debug, info, warn};
 
-/// A target is its module's path, wherever the event is told from.
+/// A target is its module's path, wherever the event is made.
 macro_rules! in_module {
     ($module:ident, $level:ident, $($event:tt)+) => {{
         // A subscriber is the program's.
@@ -134,7 +134,7 @@ pub(crate) fn beat_missed(endpoint: &str, silence: Duration) {
 
 // The program's callbacks.
 
-/// Whoever runs the loop is given the error.
+/// The caller that runs the loop gets the error.
 pub(crate) fn raised(error: &Error) {
     in_module!(callback, debug, %error, "an error comes out of the loop");
 }

@@ -1,6 +1,6 @@
-//! Frames, told to `tracing`: each at trace level, under the target `amqp_core::frame`.
+//! Frames as events for `tracing`: each at trace level, under the target `amqp_core::frame`.
 //!
-//! Whether somebody listens is asked once for each read and each write. If so, what has been read, or will be written,
+//! Whether a subscriber is interested is asked once for each read and each write. If so, what has been read, or will be written,
 //! is looked at a second time, from outside; the code that handles frames knows nothing of it.
 
 use crate::wire::{
@@ -18,7 +18,7 @@ macro_rules! target {
     };
 }
 
-/// Logs the frames that a connection receives, if somebody listens.
+/// Logs the frames that a connection receives, if a subscriber is interested.
 #[derive(Debug, Default)]
 pub(crate) struct FrameLog {
     /// How far ahead of the unread octets the next frame begins that has not been told. `None`: nobody listens.

@@ -71,7 +71,7 @@ impl<'a> Writer<'a> {
         self.bits = (self.bits + 1) % 8;
     }
 
-    /// A short string: one octet of length and at most 255 of content.
+    /// Writes a short string: one octet of length and at most 255 of content.
     #[inline]
     pub fn short(&mut self, octets: &[u8]) -> Result<(), Invalid> {
         let length = u8::try_from(octets.len()).map_err(|_| Invalid::NameTooLong(octets.len()))?;
@@ -80,7 +80,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A long string: four octets of length and less than 2^32 of content.
+    /// Writes a long string: four octets of length and less than 2^32 of content.
     #[inline]
     pub fn long(&mut self, octets: &[u8]) -> Result<(), Invalid> {
         let length = u32::try_from(octets.len()).map_err(|_| Invalid::ValueTooLong(octets.len()))?;
@@ -96,7 +96,7 @@ impl<'a> Writer<'a> {
         self.out.extend_from_slice(octets);
     }
 
-    /// Whatever `write` writes, behind four octets that say how much it was.
+    /// Writes what `write` writes, preceded by its length in four octets.
     pub(crate) fn counted(&mut self, write: impl FnOnce(&mut Self) -> Result<(), Invalid>) -> Result<(), Invalid> {
         let start = self.out.len();
         self.u32(0);
@@ -163,14 +163,14 @@ impl<'a> Reader<'a> {
         Ok(bit)
     }
 
-    /// A short string, not necessarily UTF-8.
+    /// Returns a short string, not necessarily UTF-8.
     #[inline]
     pub fn short_str(&mut self) -> Result<ShortStr<'a>, Violation> {
         let length = self.u8()?;
         self.take(usize::from(length)).map(ShortStr)
     }
 
-    /// The content of a long string.
+    /// Returns the content of a long string.
     #[inline]
     pub fn long_str(&mut self) -> Result<&'a [u8], Violation> {
         let length = self.u32()?;
@@ -186,14 +186,14 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// All that is left, which may be nothing.
+    /// Returns all that is left, which may be nothing.
     #[inline]
     pub fn rest(&mut self) -> &'a [u8] {
         self.bits_left = 0;
         std::mem::take(&mut self.octets)
     }
 
-    /// Whether nothing is left. Bits of an octet that was begun do not count.
+    /// Returns whether nothing is left. Bits of an octet that was begun do not count.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.octets.is_empty()

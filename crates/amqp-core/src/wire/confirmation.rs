@@ -5,7 +5,7 @@ use crate::wire::spec::{Arguments, Method, MethodId, basic};
 /// basic.ack or basic.nack from the broker, in confirm mode: pika's `ack_nack_callback` is given these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confirmation {
-    /// The number of the publish, counted from 1 behind confirm.select.
+    /// The number of the publish, counted from 1 after confirm.select.
     pub delivery_tag: u64,
     /// Whether all earlier ones are meant as well.
     pub multiple: bool,

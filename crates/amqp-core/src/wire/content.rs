@@ -9,7 +9,7 @@ use crate::wire::{
 };
 use bytes::Bytes;
 
-/// A message from the broker, whole, lent by whoever holds its octets.
+/// A whole message from the broker, borrowed from the buffer that holds its octets.
 #[derive(Debug)]
 pub(crate) struct Incoming<'a> {
     pub(crate) carrier: Carrier<'a>,
@@ -118,7 +118,7 @@ pub(crate) enum InPlace<'a> {
     Pieces,
 }
 
-/// Looks for a message that lies in one piece behind its method frame, whose end is at `method_end`.
+/// Looks for a message that lies in one piece after its method frame, whose end is at `method_end`.
 #[inline]
 pub(crate) fn in_place<'a>(
     carrier: Carrier<'a>,

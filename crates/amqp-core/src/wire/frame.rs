@@ -10,7 +10,7 @@ use crate::wire::{
 };
 use bytes::Bytes;
 
-/// Octets around a payload: type, channel and size before it, the end octet behind it.
+/// Octets around a payload: type, channel and size before it, the end octet after it.
 pub(crate) const ENVELOPE: usize = HEAD + 1;
 /// Octets before a payload.
 pub(crate) const HEAD: usize = 7;

@@ -99,7 +99,7 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
-    /// The first frame in `octets`, and how many octets it is; `None` if more must come first. pika's `decode_frame`.
+    /// Returns the first frame in `octets`, and how many octets it is; `None` if more must come first. pika's `decode_frame`.
     ///
     /// A size is believed up to 4 GiB: who reads from a stranger looks at how much has come without a frame.
     ///

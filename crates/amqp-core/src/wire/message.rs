@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc};
 /// The broker's number for a delivery, and the channel's life that it belongs to.
 ///
 /// It can only be acknowledged on the channel that it came from: elsewhere, or later, it is refused locally instead of
-/// hitting somebody else's message.
+/// hitting another message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryTag {
     pub(crate) generation: u64,
@@ -19,7 +19,7 @@ pub struct DeliveryTag {
 }
 
 impl DeliveryTag {
-    /// The number on the wire [§1.8.3.13]: 1 and up on each channel.
+    /// Returns the number on the wire [§1.8.3.13]: 1 and up on each channel.
     pub fn number(self) -> u64 {
         self.tag
     }
@@ -60,12 +60,12 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// The body to keep. Copied once, unless it was too large to lie in the receive buffer in one piece.
+    /// Returns the body to keep. Copied once, unless it was too large to lie in the receive buffer in one piece.
     pub fn into_body(self) -> Bytes {
         owned(self.shared, self.body)
     }
 
-    /// The whole message to keep.
+    /// Returns the whole message to keep.
     pub fn to_owned(&self) -> Message {
         Message {
             consumer_tag: self.consumer.clone(),

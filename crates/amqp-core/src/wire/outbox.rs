@@ -48,18 +48,18 @@ impl Outbox {
         &mut self.octets
     }
 
-    /// Puts a copy of these octets behind what is there.
+    /// Appends a copy of these octets.
     pub fn push(&mut self, octets: &[u8]) {
         self.octets.extend_from_slice(octets);
     }
 
-    /// Puts a body behind what is there, without copying it.
+    /// Appends a body without copying it.
     pub fn refer(&mut self, body: Bytes) {
         self.referred += body.len();
         self.bodies.push_back((self.octets.len(), body));
     }
 
-    /// Puts what another holds, of which nothing is written, behind what is there.
+    /// Appends what another outbox holds, of which nothing is written.
     pub(crate) fn append(&mut self, other: Self) {
         debug_assert_eq!(other.written, (0, 0));
         let before = self.octets.len();
@@ -84,12 +84,12 @@ impl Outbox {
         self.octets.len() - self.written.0 + self.referred - self.written.1
     }
 
-    /// Whether all is written.
+    /// Returns whether all is written.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The first octets to write, in as few pieces as possible and no more than there is room for; says how many they are.
+    /// Returns the first octets to write, in as few pieces as possible and no more than there is room for; says how many they are.
     pub fn pieces<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
         let (mut at, mut skip) = self.written;
         let mut count = 0;

@@ -72,7 +72,7 @@ macro_rules! properties {
         )* }
 
         impl<'a> Properties<'a> {
-            /// Goes over the properties that have a flag in `flags`; what is left is behind them.
+            /// Goes over the properties that have a flag in `flags`; what is left comes after them.
             fn skip(flags: u16, r: &mut Reader<'a>) -> Result<(), Violation> {
                 $(if flags & $flag != 0 {
                     <$Type as Property>::view(r)?;
@@ -112,7 +112,7 @@ properties! {
     expiration: ShortString, expiration: ShortStr<'a>, 0x0100;
     /// The message's own name; for programs.
     message_id: ShortString, message_id: ShortStr<'a>, 0x0080;
-    /// Seconds since 1970; for programs, and nobody checks it.
+    /// Seconds since 1970; application-defined, and not checked.
     timestamp: u64, timestamp: u64, 0x0040;
     /// The kind of message, AMQP's `type`; for programs.
     message_type: ShortString, message_type: ShortStr<'a>, 0x0020;
@@ -151,7 +151,7 @@ impl BasicProperties {
         self.delivery_mode(2)
     }
 
-    /// Whether no property is set.
+    /// Returns whether no property is set.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.flags() == 0
@@ -184,7 +184,7 @@ pub struct Properties<'a> {
     flags: u16,
     /// All octets, flags included.
     octets: &'a [u8],
-    /// The octets behind the flags.
+    /// The octets after the flags.
     list: &'a [u8],
 }
 
@@ -208,24 +208,24 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// The headers. An `Err` where they cannot be decoded, which is no fault of the broker's; see
+    /// Returns the headers. An `Err` where they cannot be decoded, which is no fault of the broker's; see
     /// [`raw_headers`](Self::raw_headers) then. They are decoded again each time.
     pub fn headers(&self) -> Option<Result<Table, Violation>> {
         self.raw_headers().map(Table::decode)
     }
 
-    /// All octets, flags included, as [`BasicProperties::put`] makes them.
+    /// Returns all octets, flags included, as [`BasicProperties::put`] makes them.
     pub fn as_octets(&self) -> &'a [u8] {
         self.octets
     }
 
-    /// A copy with its own octets; an `Err` where the headers cannot be decoded.
+    /// Returns a copy with its own octets; an `Err` where the headers cannot be decoded.
     pub fn to_owned(&self) -> Result<BasicProperties, Violation> {
         let headers = self.headers().transpose()?;
         Ok(BasicProperties { headers, ..self.without_headers() })
     }
 
-    /// A copy with its own octets, without the headers where they cannot be decoded.
+    /// Returns a copy with its own octets, without the headers where they cannot be decoded.
     pub fn to_owned_lossy(&self) -> BasicProperties {
         let headers = self.headers().and_then(Result::ok);
         BasicProperties { headers, ..self.without_headers() }

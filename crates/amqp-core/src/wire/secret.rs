@@ -1,4 +1,4 @@
-//! Octets that nobody should see: passwords and tokens.
+//! Secrets: passwords and tokens, redacted in `Debug` and wiped when dropped.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 /// A password or a token: never shown, and wiped from memory when it is dropped.
 ///
 /// What is copied out with [`expose`](Self::expose), into the buffer that goes to the broker for example, is the
-/// business of whoever copies it.
+/// business of the code that copies it.
 ///
 /// ```
 /// # use amqp_core::secret::Secret;
@@ -18,12 +18,12 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// The octets themselves. Keep them out of logs and errors.
+    /// Returns the octets themselves. Keep them out of logs and errors.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether there are no octets at all.
+    /// Returns whether there are no octets at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

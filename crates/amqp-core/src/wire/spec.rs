@@ -185,22 +185,22 @@ macro_rules! types {
         )* }
 
         impl Method {
-            /// The class's and the method's number.
+            /// Returns the class's and the method's number.
             pub fn id(&self) -> MethodId {
                 match self { $($(Self::$Class($class::Method::$Name(_)) => $class::$Name::ID,)*)* }
             }
 
-            /// The name that the specification has for the method, `queue.declare-ok` for example.
+            /// Returns the name that the specification has for the method, `queue.declare-ok` for example.
             pub fn name(&self) -> &'static str {
                 match self { $($(Self::$Class($class::Method::$Name(_)) => $class::$Name::NAME,)*)* }
             }
 
-            /// Whether a content header and a body follow the method.
+            /// Returns whether a content header and a body follow the method.
             pub fn has_content(&self) -> bool {
                 match self { $($(Self::$Class($class::Method::$Name(_)) => $class::$Name::HAS_CONTENT,)*)* }
             }
 
-            /// The argument called `name`, for comparisons; `None` where there is none, or it is a secret.
+            /// Returns the argument called `name`, for comparisons; `None` where there is none, or it is a secret.
             pub fn argument(&self, name: &str) -> Option<Value> {
                 match self { $($(Self::$Class($class::Method::$Name(arguments)) => arguments.argument(name),)*)* }
             }
@@ -226,7 +226,7 @@ macro_rules! types {
         )*
 
         impl MethodId {
-            /// The name that the specification has for the method; `None` where there is no such method.
+            /// Returns the name that the specification has for the method; `None` where there is no such method.
             pub fn name(self) -> Option<&'static str> {
                 match self {
                     $($($class::$Name::ID => Some($class::$Name::NAME),)*)*

@@ -17,14 +17,14 @@ use std::{
 pub struct ShortString(Vec<u8>);
 
 impl ShortString {
-    /// The same octets, borrowed.
+    /// Returns the same octets, borrowed.
     #[inline]
     pub fn as_short_str(&self) -> ShortStr<'_> {
         ShortStr(&self.0)
     }
 }
 
-/// A short string that lies in somebody else's buffer.
+/// A short string that is borrowed from a buffer.
 ///
 /// It compares and hashes as its octets do, so that a map keyed by [`ShortString`] can be asked with
 /// [`as_bytes`](Self::as_bytes).
@@ -32,19 +32,19 @@ impl ShortString {
 pub struct ShortStr<'a>(pub(super) &'a [u8]);
 
 impl<'a> ShortStr<'a> {
-    /// The octets, for as long as the buffer lives.
+    /// Returns the octets, for as long as the buffer lives.
     #[inline]
     pub fn as_bytes(self) -> &'a [u8] {
         self.0
     }
 
-    /// The text; `None` where it is not UTF-8.
+    /// Returns the text; `None` where it is not UTF-8.
     #[inline]
     pub fn as_str(self) -> Option<&'a str> {
         std::str::from_utf8(self.0).ok()
     }
 
-    /// A copy with its own octets.
+    /// Returns a copy with its own octets.
     #[inline]
     pub fn to_owned(self) -> ShortString {
         ShortString(self.0.to_vec())
@@ -59,19 +59,19 @@ pub struct LongString(Vec<u8>);
 macro_rules! owned_octets {
     ($($String:ident),*) => { $(
         impl $String {
-            /// The octets.
+            /// Returns the octets.
             #[inline]
             pub fn as_bytes(&self) -> &[u8] {
                 &self.0
             }
 
-            /// The text; `None` where it is not UTF-8.
+            /// Returns the text; `None` where it is not UTF-8.
             #[inline]
             pub fn as_str(&self) -> Option<&str> {
                 std::str::from_utf8(&self.0).ok()
             }
 
-            /// The octets, without a copy.
+            /// Returns the octets, without a copy.
             pub fn into_bytes(self) -> Vec<u8> {
                 self.0
             }
@@ -131,13 +131,13 @@ macro_rules! owned_octets {
 macro_rules! octets {
     ($($String:ty),*) => { $(
         impl $String {
-            /// How many octets there are.
+            /// Returns how many octets there are.
             #[inline]
             pub fn len(&self) -> usize {
                 self.0.len()
             }
 
-            /// Whether there are none.
+            /// Returns whether there are none.
             #[inline]
             pub fn is_empty(&self) -> bool {
                 self.0.is_empty()

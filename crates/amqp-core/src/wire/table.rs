@@ -27,7 +27,7 @@ use crate::wire::{
 pub struct Table(Vec<(ShortString, Value)>);
 
 impl Table {
-    /// A table that holds nothing.
+    /// Returns a table that holds nothing.
     pub const fn new() -> Self {
         Self(Vec::new())
     }
@@ -44,14 +44,14 @@ impl Table {
         }
     }
 
-    /// The same table with `key` set.
+    /// Returns the table with `key` set.
     #[must_use]
     pub fn with(mut self, key: impl Into<ShortString>, value: impl Into<Value>) -> Self {
         self.insert(key, value);
         self
     }
 
-    /// The value of `key`, searched for from the front.
+    /// Returns the value of `key`, searched for from the front.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.iter().find(|(present, _)| present == key).map(|(_, value)| value)
     }
@@ -62,22 +62,22 @@ impl Table {
         Some(self.0.remove(place).1)
     }
 
-    /// All keys and values, in order.
+    /// Returns all keys and values, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&ShortString, &Value)> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
-    /// How many fields there are; those of nested tables do not count.
+    /// Returns how many fields there are; those of nested tables do not count.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no fields.
+    /// Returns whether there are no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The table whose fields are `octets`, as they are on the wire behind a table's length.
+    /// Returns the table whose fields are `octets`, as they are on the wire after a table's length.
     ///
     /// 502 where a type is unknown, a length points out of what encloses it, or the nesting is deeper than 32.
     pub fn decode(octets: &[u8]) -> Result<Self, Violation> {
@@ -160,7 +160,7 @@ pub enum Value {
     F64(f64),
     /// `D`: `value` divided by 10 to the power of `scale`.
     Decimal {
-        /// How many of the digits are behind the decimal point.
+        /// How many of the digits are after the decimal point.
         scale: u8,
         /// All digits.
         value: i32,
@@ -181,7 +181,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The truth value of a [`Bool`](Self::Bool).
+    /// Returns the truth value of a [`Bool`](Self::Bool).
     pub fn as_bool(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),
@@ -189,7 +189,7 @@ impl Value {
         }
     }
 
-    /// The number, of an integer of any width.
+    /// Returns the number, of an integer of any width.
     pub fn as_i64(&self) -> Option<i64> {
         match *self {
             Self::I8(value) => Some(value.into()),
@@ -203,7 +203,7 @@ impl Value {
         }
     }
 
-    /// The text of a [`LongString`](Self::LongString) that is UTF-8.
+    /// Returns the text of a [`LongString`](Self::LongString) that is UTF-8.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::LongString(text) => text.as_str(),
@@ -237,7 +237,7 @@ impl Value {
         }
     }
 
-    /// The fields of a [`Table`](Self::Table).
+    /// Returns the fields of a [`Table`](Self::Table).
     pub fn as_table(&self) -> Option<&Table> {
         match self {
             Self::Table(table) => Some(table),
@@ -245,7 +245,7 @@ impl Value {
         }
     }
 
-    /// The time that a [`Timestamp`](Self::Timestamp) stands for; `None` also where the system cannot express it.
+    /// Returns the time that a [`Timestamp`](Self::Timestamp) stands for; `None` also where the system cannot express it.
     pub fn as_time(&self) -> Option<SystemTime> {
         match self {
             Self::Timestamp(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(*seconds)),

@@ -1,4 +1,4 @@
-//! Everything behind a connection's mutex, and its rules.
+//! Everything under a connection's mutex, and its rules.
 //!
 //! Nothing of the program's is called, cloned, woken or dropped while it is locked: what a method here takes out of the
 //! state, it returns.
