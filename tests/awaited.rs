@@ -39,6 +39,7 @@ macro_rules! cases {
         cases!($Row:
             from_open_to_close_everything_is_awaited
             a_get_brings_a_message_or_nothing
+            what_was_asked_before_a_close_is_answered
             each_publish_has_its_outcome
             a_stream_ends_with_the_reason_of_its_end
             a_stream_tells_that_an_operator_closed_the_connection
@@ -161,6 +162,20 @@ fn from_open_to_close_everything_is_awaited<R: Row>() {
         assert!(connection.is_closed());
         let late = soon("a late call", connection.channel()).await.unwrap_err();
         assert!(matches!(late, Error::ConnectionClosedByClient { code: 200, .. }), "{late}");
+    });
+}
+
+/// Trial T17: on their way when the connection is closed.
+fn what_was_asked_before_a_close_is_answered<R: Row>() {
+    run::<R, _>(|link| async move {
+        let connection = link.open().await;
+        let channel = channel(&connection).await;
+        let queue = queue(&channel).await;
+        let declares: Vec<_> = (0..99).map(|_| channel.queue_declare(&*queue).passive(true).into_future()).collect();
+        close(&connection).await;
+        for declared in declares {
+            assert_eq!(soon("a declare", declared).await.unwrap().queue, *queue);
+        }
     });
 }
 

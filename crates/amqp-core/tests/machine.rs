@@ -7,7 +7,7 @@ mod stories;
 use amqp_core::{
     BasicProperties, Channel, ConnectionParameters, Delivery, Error, Message, Result, ShortString,
     callback::Terms,
-    spec::{Arguments, Method, basic, channel, connection, queue},
+    spec::{Arguments, Method, basic, channel, confirm, connection, queue},
 };
 use pooka_testkit::scripted_peer::{Cut, Scene};
 use std::{
@@ -25,6 +25,7 @@ stories! {
     the_last_frames_before_the_end_are_handled
     after_connection_close_everything_but_its_answer_is_ignored
     after_connection_close_frames_on_closed_channels_are_discarded
+    what_was_asked_before_connection_close_is_answered
     crossing_closes_of_a_connection_end_it
     nothing_reaches_a_consumer_that_has_cancelled_itself
     a_cancel_by_the_broker_is_told_once
@@ -208,6 +209,58 @@ fn after_connection_close_everything_but_its_answer_is_ignored() {
     assert_eq!(log[0].split(':').next(), Some("channel closed"));
     assert_eq!(log[1], "Ok(())");
     assert!(log[2].contains("200 Normal shutdown"), "{log:?}");
+}
+
+/// Trial T17: what the broker answers before close-ok was asked for before the close, and belongs to who asked.
+fn what_was_asked_before_connection_close_is_answered() {
+    let (mut scene, mut log, channel) = with_channel();
+    for queue in ["a", "b", "c"] {
+        channel.queue_declare(queue).passive(true).then(|log: &mut Log, _, declared| match declared {
+            Ok(ok) => log.push(format!("{} is there", ok.queue)),
+            Err(error) => log.push(error.to_string()),
+        });
+    }
+    channel.basic_get("q").then(|log: &mut Log, _, got| log.push(format!("got {}", got.unwrap().is_some())));
+    let other = scene.connection.channel().send().unwrap();
+    scene.open_channel(2, &mut log).unwrap();
+    other.confirm_select().send().unwrap();
+    other.basic_publish("", "q", "x").then(|log: &mut Log, _, outcome| log.push(format!("{outcome:?}")));
+    other.queue_declare("missing").passive(true).then(|log: &mut Log, _, declared| {
+        log.push(declared.unwrap_err().to_string());
+    });
+    scene.connection.update_secret("new", "").then(|log: &mut Log, _, ok| log.push(format!("secret {}", ok.is_ok())));
+    scene.connection.close().then(|log: &mut Log, _, closed| log.push(format!("closed {closed:?}")));
+    scene.run(&mut log).unwrap();
+    scene.wire.heard();
+    for queue in ["a", "b"] {
+        scene.wire.say(1, queue::DeclareOk { queue: queue.into(), ..Default::default() });
+    }
+    scene.wire.say(2, confirm::SelectOk {});
+    scene.wire.say(2, basic::Ack { delivery_tag: 1, multiple: false });
+    scene.wire.say(2, channel::Close { reply_code: 404, reply_text: "NOT_FOUND".into(), class_id: 50, method_id: 10 });
+    scene.wire.say(0, connection::UpdateSecretOk {});
+    scene.wire.say(1, queue::DeclareOk { queue: "c".into(), ..Default::default() });
+    scene.wire.say(1, basic::GetOk { delivery_tag: 1, ..Default::default() });
+    scene.wire.content(1, &BasicProperties::new(), b"x", 1);
+    scene.wire.say(1, queue::DeclareOk::default());
+    scene.wire.say(0, connection::CloseOk {});
+    assert_eq!(scene.turn(&mut log), Ok(true));
+    let told: Vec<_> = log.iter().take(8).map(String::as_str).collect();
+    assert_eq!(
+        told,
+        [
+            "a is there",
+            "b is there",
+            "Ok(Acked)",
+            "channel 2 was closed by the broker: 404 NOT_FOUND",
+            "secret true",
+            "c is there",
+            "got true",
+            "channel closed: the connection was closed by this program: 200 Normal shutdown",
+        ]
+    );
+    assert!(log.contains(&"closed Ok(())".into()), "{log:?}");
+    assert_eq!(scene.wire.heard(), [], "nothing is said after connection.close");
 }
 
 /// Trial T16: whole messages and pieces of them, on a channel that was closed before, and on one that never was.

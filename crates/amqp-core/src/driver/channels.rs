@@ -23,7 +23,7 @@ use std::{mem, time::Instant};
 impl<S: 'static> Driver<S> {
     pub(super) fn on_method(&mut self, number: u16, method: Method, now: Instant) {
         if self.life.is_closing() {
-            return;
+            return self.on_last_method(number, method, now);
         }
         let hooked = self.hook(number, method.id(), || method.clone());
         match method {
@@ -34,15 +34,29 @@ impl<S: 'static> Driver<S> {
         }
     }
 
+    /// After our connection.close: what was asked for before is answered, everything else is ignored [§1.4.2.10].
+    fn on_last_method(&mut self, number: u16, method: Method, now: Instant) {
+        match method {
+            Method::Channel(channel::Method::Close(close)) => {
+                let error = closed_by_broker(number, &close);
+                let Some(mut channel) = self.shared.lock().take(number) else { return };
+                channel.identity.end(error.clone());
+                self.answer_all(number, &mut channel, &error);
+            }
+            Method::Channel(channel::Method::Flow(_)) | Method::Basic(basic::Method::Cancel(_)) => {}
+            method => self.on_reply(number, method, now),
+        }
+    }
+
     fn on_reply(&mut self, number: u16, method: Method, now: Instant) {
         let mut state = self.shared.lock();
         let Some(channel) = state.channel(number) else {
             drop(state);
-            return self.violated(Violation::channel("a reply on a channel that is not open"), now);
+            return self.out_of_turn(Violation::channel("a reply on a channel that is not open"), now);
         };
         let Some(pending) = channel.answered(method.id(), consumer_tag(&method)) else {
             drop(state);
-            return self.violated(Violation::command("a reply to another method than was asked for"), now);
+            return self.out_of_turn(Violation::command("a reply to another method than was asked for"), now);
         };
         match &method {
             Method::Channel(channel::Method::OpenOk(_)) => {
@@ -88,12 +102,7 @@ impl<S: 'static> Driver<S> {
     /// The broker closed the channel. Everything outstanding is answered with its reason, and the number is free once
     /// close-ok is on its way. If the channel was closing anyway, the answer to our own Close is still to come.
     fn channel_closed_by_broker(&mut self, number: u16, close: &channel::Close) {
-        let reason = CloseReason {
-            code: close.reply_code,
-            text: close.reply_text.to_string_lossy().into(),
-            method: (close.class_id, close.method_id),
-        };
-        let error = Error::ChannelClosedByBroker { channel: number, reason };
+        let error = closed_by_broker(number, close);
         let closed = self.shared.lock().closed_by_broker(number, &error);
         let Some((mut channel, awaits_close_ok)) = closed else { return };
         if awaits_close_ok {
@@ -162,9 +171,6 @@ impl<S: 'static> Driver<S> {
         now: Instant,
         state: &mut S,
     ) -> Result<(), Raised> {
-        if self.life.is_closing() {
-            return Ok(());
-        }
         self.hook(number, confirmation.id(), || confirmation.method());
         let mut guard = self.shared.lock();
         let written = guard.taken() - self.conversation.writing.len() as u64;
@@ -182,7 +188,7 @@ impl<S: 'static> Driver<S> {
         let (settled, waits, all) = match confirmed {
             Ok(confirmed) => confirmed,
             Err(violation) => {
-                self.violated(violation, now);
+                self.out_of_turn(violation, now);
                 return Ok(());
             }
         };
@@ -247,6 +253,15 @@ impl<S: 'static> Driver<S> {
         self.shared.close_if_forsaken();
         told
     }
+}
+
+fn closed_by_broker(channel: u16, close: &channel::Close) -> Error {
+    let reason = CloseReason {
+        code: close.reply_code,
+        text: close.reply_text.to_string_lossy().into(),
+        method: (close.class_id, close.method_id),
+    };
+    Error::ChannelClosedByBroker { channel, reason }
 }
 
 /// The replies that RabbitMQ's queues give themselves, out of turn, are known by this.

@@ -39,8 +39,6 @@ struct ChannelConsumers<S: 'static> {
     last: usize,
     /// Nothing more is delivered, the broker requeues what it sent; what was asked for or could not be routed still comes.
     closing: bool,
-    /// Nothing at all is heard any more.
-    deaf: bool,
     confirm: Option<OnConfirm<S>>,
 }
 
@@ -85,8 +83,7 @@ impl<S: 'static> Consumers<S> {
             self.0.resize_with(index + 1, || None);
         }
         let (consumers, gone) = (vec![], VecDeque::new());
-        let entry =
-            ChannelConsumers { identity, handle, consumers, gone, last: 0, closing: false, deaf: false, confirm: None };
+        let entry = ChannelConsumers { identity, handle, consumers, gone, last: 0, closing: false, confirm: None };
         if let Some(slot) = self.0.get_mut(index) {
             *slot = Some(entry);
         }
@@ -195,7 +192,7 @@ impl<S: 'static> Consumers<S> {
     }
 
     pub(crate) fn all_closing(&mut self) {
-        self.0.iter_mut().flatten().for_each(|entry| (entry.closing, entry.deaf) = (true, true));
+        self.0.iter_mut().flatten().for_each(|entry| entry.closing = true);
     }
 
     fn entry(&mut self, identity: &Identity) -> Option<&mut ChannelConsumers<S>> {
@@ -215,7 +212,6 @@ impl<S: 'static> Consumers<S> {
     ) -> Result<Option<Trouble>, Raised> {
         let Some(Some(entry)) = self.0.get_mut(usize::from(number)) else { return Ok(None) };
         match incoming.carrier {
-            _ if entry.deaf => Ok(None),
             Carrier::GetOk { .. } => Ok(got(shared, jobs, &entry.identity, incoming)),
             Carrier::Return { .. } => {
                 let channel = entry.handle.upgrade(shared, &entry.identity);

@@ -68,6 +68,13 @@ impl<S: 'static> Driver<S> {
         self.violated_by(&violation, error, now);
     }
 
+    /// What is sound in itself, and was not to come now. A connection that is closing ignores it [§1.4.2.10].
+    pub(super) fn out_of_turn(&mut self, violation: Violation, now: Instant) {
+        if !self.life.is_closing() {
+            self.violated(violation, now);
+        }
+    }
+
     /// A message whose header the broker has made so long: every connection that is sent it would end, so it is told which.
     pub(super) fn header_too_large(&mut self, now: Instant) {
         let Conversation { protocol, inbox, .. } = &self.conversation;

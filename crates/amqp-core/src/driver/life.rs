@@ -22,8 +22,8 @@ pub(super) enum Life<S: 'static> {
     Failed { on_open: OnOpen<S>, error: Error, words: LastWords },
     /// It is open. `blocked` is when a broker that has stopped reading is given up, and why it stopped.
     Open { blocked: Option<(Instant, Arc<str>)> },
-    /// Our connection.close is sent; everything but the broker's own close, and what was asked for before, is ignored
-    /// until close-ok [§1.4.2.10].
+    /// Our connection.close is sent. Until close-ok everything is ignored [§1.4.2.10] but the broker's own close, and the
+    /// answers to what was asked for before.
     Closing { until: Option<Instant> },
     /// It is over, and the broker is told first: nothing of the program's is called or woken before the last words had their
     /// chance to be written.

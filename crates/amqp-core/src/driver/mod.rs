@@ -159,7 +159,7 @@ impl<S: 'static> Driver<S> {
                     match self.consumers.message(&self.shared, &mut self.jobs, number, incoming, state) {
                         Ok(None) if self.pace.called(clock) == Handled::All => continue,
                         Ok(None) => return Ok(Handled::Halfway),
-                        Ok(Some(Trouble::Violation(violation))) => self.violated(violation, now),
+                        Ok(Some(Trouble::Violation(violation))) => self.out_of_turn(violation, now),
                         Ok(Some(Trouble::Channel(error))) => self.close_channel(number, error),
                         Ok(Some(Trouble::NoConsumer(tag))) => events::no_consumer(&self.endpoint(), number, &tag),
                         Err(raised) => return Err(self.raised(number, raised)),
@@ -223,7 +223,6 @@ impl<S: 'static> Driver<S> {
                 let handshake = mem::take(handshake);
                 self.on_handshake(handshake, method, now);
             }
-            (Life::Closing { .. }, _) => {}
             (Life::Open { blocked }, connection::Method::Blocked(event)) => {
                 let limit = self.shared.parameters.blocked_connection_timeout();
                 if blocked.is_none() {
@@ -238,7 +237,7 @@ impl<S: 'static> Driver<S> {
                 events::unblocked(&self.endpoint());
                 self.tell(Key::Unblocked, Event::Unblocked);
             }
-            (Life::Open { .. }, connection::Method::UpdateSecretOk(ok)) => {
+            (Life::Open { .. } | Life::Closing { .. }, connection::Method::UpdateSecretOk(ok)) => {
                 let method = Method::from(ok);
                 let pending = self.shared.lock().answered(method.id());
                 match pending {
@@ -247,10 +246,10 @@ impl<S: 'static> Driver<S> {
                         self.jobs.extend(pending.then.resolve(Ok(Answer::Method(method))).map(|j| (0, j)));
                         self.shared.close_if_forsaken();
                     }
-                    None => self.violated(Violation::command("a reply that nobody asked for"), now),
+                    None => self.out_of_turn(Violation::command("a reply that nobody asked for"), now),
                 }
             }
-            _ => self.violated(Violation::command("a connection method out of turn"), now),
+            _ => self.out_of_turn(Violation::command("a connection method out of turn"), now),
         }
     }
 

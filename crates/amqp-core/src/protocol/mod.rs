@@ -178,7 +178,10 @@ impl Protocol {
                         if let Some(confirmation) = Confirmation::get(payload).filter(|_| head.channel != 0) {
                             return Ok(Some(Heard::Confirmation(head.channel, confirmation)));
                         }
-                        return Method::get(payload).and_then(|method| placed(head.channel, method)).map(Some);
+                        match Method::get(payload).and_then(|method| placed(head.channel, method)) {
+                            Err(_) if self.closing => continue,
+                            heard => return heard.map(Some),
+                        }
                     };
                     if head.channel == 0 {
                         return Err(Violation::channel("content on channel 0"));
