@@ -168,7 +168,8 @@ impl Broker {
     /// The content of a publish is complete, if no more is due.
     fn published(&mut self, number: u16) {
         let Some(channel) = self.channels.get_mut(&number).filter(|channel| channel.content.is_none()) else { return };
-        if let Some(publish) = channel.publish.take() {
+        // What comes on a channel that the broker has closed is thrown away.
+        if let Some(publish) = channel.publish.take().filter(|_| !channel.closed) {
             channel.published += u64::from(channel.confirming);
             self.unanswered.push_back((number, publish.into()));
         }
