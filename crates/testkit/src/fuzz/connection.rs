@@ -50,12 +50,14 @@ impl Life {
         life
     }
 
-    /// What has happened, in no order, if that does not depend on how the octets are cut.
-    ///
-    /// What was refused is answered in the next turn, which may be before or after what is read in pieces; where callbacks
-    /// act, what they do comes in the same order.
+    /// What has happened, in no order, if that does not depend on how the octets are cut: nothing else happens while there is
+    /// something to read, or what is written in between would make a difference, and so would the clock; and callbacks do
+    /// nothing, because what was refused is answered in the next turn, before or after the rest of what is read.
     fn live(mut self) -> Option<Vec<String>> {
         while !self.program.dice.is_used_up() && !self.over {
+            if !self.program.acts_in_callbacks {
+                self.turn();
+            }
             self.step();
         }
         self.end();
@@ -103,7 +105,7 @@ impl Life {
     }
 
     fn pass_time(&mut self) {
-        self.turn(); // what was said before the clock goes on is read before that
+        self.turn(); // the loop hears of timers before the clock goes on
         let octet = u64::from(self.program.dice.octet());
         let by = if octet < 128 { Duration::from_millis(octet * 10) } else { Duration::from_secs(octet - 127) };
         self.program.time += by;

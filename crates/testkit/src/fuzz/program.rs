@@ -408,12 +408,18 @@ impl Program {
         }
     }
 
-    /// The program lets go of everything but its futures.
+    /// The program lets go of everything but its futures. Timers that callbacks have added are taken back, because
+    /// they keep the loop going.
     pub(super) fn let_go(&mut self) {
+        let connection = self.connection.take();
+        for (id, timer, _) in std::mem::take(&mut self.timers) {
+            let is_removed = connection.as_ref().is_some_and(|connection| connection.ioloop().remove_timeout(timer));
+            assert!(is_removed, "a timer that did not run can be removed");
+            self.asked.remove(&id);
+        }
         self.channels.clear();
         self.delivered.clear();
         self.consumers.clear();
-        self.connection = None;
     }
 }
 
