@@ -254,8 +254,8 @@ impl<S: 'static> Driver<S> {
         }
     }
 
-    /// Nothing can be written any more, and nothing is kept for it.
-    pub(super) fn fall_silent(&mut self) {
+    /// Nothing can be written any more, and nothing is kept for it: the program may keep its handles for long.
+    pub(crate) fn fall_silent(&mut self) {
         self.life.fall_silent();
         let unsent = self.shared.lock().abandon();
         drop((unsent, mem::take(&mut self.conversation.writing)));
@@ -276,12 +276,6 @@ impl<S: 'static> Driver<S> {
     /// Whether it is over for the program, and something may still be to be said.
     pub(crate) fn has_last_words(&self) -> bool {
         matches!(self.life.words(), Some(LastWords::Unsaid(_)))
-    }
-
-    /// Frees what will not be written any more: the program may keep its handles for long.
-    pub(crate) fn forget_unwritten(&mut self) {
-        let unwritten = self.shared.lock().abandon();
-        drop(unwritten);
     }
 
     /// Whether nothing can be written any more.

@@ -18,7 +18,13 @@ use crate::{
     session::{Shared, op::OnOpen, reply::Raised},
     trace::events,
 };
-use std::{io, mem, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    io, mem,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 /// A connection with its socket.
 pub(super) struct Link<S: 'static, T> {
@@ -201,6 +207,15 @@ impl<S: 'static, T: io::Read + io::Write> Link<S, T> {
         }
         self.put_off = 0;
         self.driver.handle_timeout(now);
+    }
+
+    /// Calls `part`. What panics there is no callback but credentials, `heartbeat_by`, a subscriber of `tracing` or a socket of the
+    /// adapter's: that ends the connection, so that each request is answered, and is raised.
+    pub(super) fn guarded<R>(&mut self, part: impl FnOnce(&mut Self) -> R) -> Result<R, Raised> {
+        catch_unwind(AssertUnwindSafe(|| part(self))).map_err(|payload| {
+            self.driver.panicked();
+            Raised::Panic(payload)
+        })
     }
 
     /// Writes all that the socket takes. False: the driver has something to do because of it.

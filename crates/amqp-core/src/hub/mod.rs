@@ -16,7 +16,7 @@ pub use network::{Interest, Network, Token};
 use crate::{
     api::loop_handle::LoopHandle,
     driver::{Now, SLOW},
-    error::Result,
+    error::{Error, Result},
     session::{
         Shared,
         bell::Bell,
@@ -31,7 +31,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt, io, mem,
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::resume_unwind,
     sync::Arc,
     task::Waker,
     time::Instant,
@@ -137,18 +137,8 @@ impl<S: 'static, N: Network> Hub<S, N> {
     pub fn turn(&mut self, clock: &dyn Fn() -> Instant, state: &mut S) -> Result<Turn> {
         let mut now = clock();
         let result = self.jobs(&mut now, clock, state).and_then(|()| self.connections(&mut now, clock, state));
-        match result {
-            Ok(()) => {}
-            Err(Raised::Error(error)) => {
-                self.flush(now);
-                events::raised(&error);
-                return Err(error);
-            }
-            Err(Raised::Panic(payload)) => {
-                self.flush(now);
-                events::callback_panicked();
-                resume_unwind(payload);
-            }
+        if let Err(raised) = result {
+            return Err(self.raise(raised, now));
         }
         // Callbacks have rung for what has been written already: that needs no turn of its own.
         let mut news = self.bell.lock();
@@ -159,7 +149,9 @@ impl<S: 'static, N: Network> Hub<S, N> {
         let posts = self.posts.len() + news.posts.len();
         let idle = posts == 0 && news.connects.is_empty() && news.timers.is_empty();
         drop(news);
-        self.settle_ready(now);
+        if let Err(raised) = self.settle_ready(now) {
+            return Err(self.raise(raised, now));
+        }
         if stopped || self.served && self.alive == 0 && idle {
             return Ok(Turn::Over);
         }
@@ -168,6 +160,21 @@ impl<S: 'static, N: Network> Hub<S, N> {
         }
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         Ok(Turn::Sleep([timer, deadline].into_iter().flatten().min()))
+    }
+
+    /// The error of a callback, which the turn returns; or its panic, which goes on.
+    fn raise(&mut self, raised: Raised, now: Instant) -> Error {
+        self.flush(now);
+        match raised {
+            Raised::Error(error) => {
+                events::raised(&error);
+                error
+            }
+            Raised::Panic(payload) => {
+                events::callback_panicked();
+                resume_unwind(payload);
+            }
+        }
     }
 
     /// What others have asked of the loop.
@@ -222,12 +229,9 @@ impl<S: 'static, N: Network> Hub<S, N> {
             let Some(id) = self.work.pop_front() else { break };
             let Some(Some(link)) = self.links.get_mut(id) else { continue };
             link.queued = false;
-            let served = unwinding(|| link.serve(&mut self.sockets, *now, clock, state));
+            let served =
+                link.guarded(|link| link.serve(&mut self.sockets, *now, clock, state)).and_then(|served| served);
             *now = link.driver.now().max(*now);
-            let served = served.unwrap_or_else(|payload| {
-                link.driver.panicked();
-                Err(Raised::Panic(payload))
-            });
             match served {
                 Ok(false) => {}
                 Ok(true) => Self::schedule(&mut self.work, link, id),
@@ -246,16 +250,24 @@ impl<S: 'static, N: Network> Hub<S, N> {
         take_all(&mut self.ready, &mut self.bell.lock().ready);
         for id in self.ready.iter().chain(&self.work) {
             if let Some(Some(link)) = self.links.get_mut(*id) {
-                link.flush(&mut self.sockets, now);
+                // Something has been raised already. A second panic ends its connection, and is not raised as well.
+                let _ = link.guarded(|link| link.flush(&mut self.sockets, now));
             }
         }
     }
 
     /// Those that rang while they were served have been served.
-    fn settle_ready(&mut self, now: Instant) {
+    fn settle_ready(&mut self, now: Instant) -> Result<(), Raised> {
         while let Some(id) = self.ready.pop_front() {
             let Some(Some(link)) = self.links.get_mut(id) else { continue };
-            let done = !link.driver.has_news() && link.flush(&mut self.sockets, now);
+            let flushed = link.guarded(|link| !link.driver.has_news() && link.flush(&mut self.sockets, now));
+            let done = match flushed {
+                Ok(done) => done,
+                Err(raised) => {
+                    Self::schedule(&mut self.work, link, id);
+                    return Err(raised);
+                }
+            };
             // Reading that a full stream had paused continues for a reply; a poller does not report again what is there.
             if !done || link.readable && link.driver.reads() {
                 Self::schedule(&mut self.work, link, id);
@@ -263,6 +275,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
                 self.after(id, now);
             }
         }
+        Ok(())
     }
 
     /// Deadline and end of a connection that has been served.
@@ -276,7 +289,7 @@ impl<S: 'static, N: Network> Hub<S, N> {
                 self.deadlines.remove(&(at, id));
             }
             link.hang_up(&mut self.sockets);
-            link.driver.forget_unwritten();
+            link.driver.fall_silent();
             self.links.get_mut(id).and_then(Option::take);
             self.alive -= 1;
             self.bell.release(id);
@@ -322,11 +335,6 @@ impl<S: 'static, N: Network> Hub<S, N> {
             Self::schedule(&mut self.work, link, id);
         }
     }
-}
-
-/// Catches a panic of what is no callback: credentials, `heartbeat_by`, a subscriber of `tracing`, a socket of the adapter's.
-fn unwinding<T>(serve: impl FnOnce() -> T) -> std::thread::Result<T> {
-    catch_unwind(AssertUnwindSafe(serve))
 }
 
 /// Whether a post or a timer has taken long, so that the others wait until what is due meanwhile is done.
