@@ -218,7 +218,7 @@ fn a_flood_of_events_is_told_to_who_waits() {
     }
 }
 
-/// Trial T14: nobody waits for an answer that could be told, and to read no more could stop both sides for ever.
+/// Trial T14: no call waits that could get an error, and to stop reading could make both sides wait for ever.
 #[test]
 fn a_flood_of_events_that_nobody_takes_ends_the_connection() {
     let peer = Peer::new(piece(returned()));

@@ -197,7 +197,7 @@ impl<S: 'static> ConnectionHandle<S> {
     /// Returns the callbacks of this connection and its channels, pika's `connection.callbacks`: what the `add_…` methods
     /// have registered, by prefix (0 is the connection, otherwise the channel's number) and key.
     ///
-    /// The loop asks for them with the event as the facts, and as nobody: a callback with
+    /// The loop asks for them with the event as the facts, and without a caller: a callback with
     /// [`only_caller`](Terms::only_caller) is for programs that [process](CallbackManager::process) keys of their own.
     ///
     /// ```no_run

@@ -75,7 +75,7 @@ impl<S: 'static> LoopHandle<S> {
         self.0.post(Box::new(|_| Ok(())));
     }
 
-    /// Nobody needs to be woken for what is asked of the loop next: its driver is on the way.
+    /// Says that the thread that drives the loop is awake: what is asked of the loop next needs no wake-up.
     #[doc(hidden)]
     pub fn attended(&self) {
         self.0.awake();

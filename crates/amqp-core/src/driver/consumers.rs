@@ -326,7 +326,7 @@ impl<S: 'static> Consumer<S> {
     }
 }
 
-/// Back into its queue: nobody wants it here any more. A stream queue keeps its messages, and takes none back.
+/// Rejects a message that was not taken, so that it is requeued. A stream queue keeps its messages, and takes none back.
 fn give_back<S: 'static>(shared: &Shared<S>, number: u16, delivery_tag: u64, incoming: &Incoming<'_>) {
     if !incoming.properties.is_of_stream_queue() {
         shared.lock().say(number, &basic::Reject { delivery_tag, requeue: true }.into());
@@ -359,7 +359,7 @@ fn got<S: 'static>(
     None
 }
 
-/// A message has come back: whoever waits for its outcome will be told with the ack, everybody else now.
+/// A message has come back: a publish that waits for its outcome gets it with the ack, the return callbacks get it now.
 fn returned<S: 'static>(
     shared: &Shared<S>,
     jobs: &mut VecDeque<(u16, Job<S>)>,
